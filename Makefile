@@ -1,0 +1,50 @@
+# From a fresh clone: `make demo` or `make test`. Each sets up what is missing first.
+
+VENV := .venv
+READY := $(VENV)/.ready
+BIN := $(VENV)/bin
+
+# Asked at each use, not once: it is quick, and Java may come or go after the set-up.
+WITH_JAVA = JAVA_HOME="$$(scripts/setup.sh java)" && export JAVA_HOME &&
+
+.PHONY: help setup demo test lint format docs clean
+
+help:
+	@echo "make demo     train, evaluate and predict on a Spark DataFrame of digits"
+	@echo "make test     run the tests; ARGS='-k shards' goes to pytest"
+	@echo "make lint     check style, format and types"
+	@echo "make format   write the format and the safe fixes"
+	@echo "make docs     write the API pages to docs/api"
+	@echo "make setup    make $(VENV) and find Java, which all of the above do by themselves"
+	@echo "make clean    remove everything that was made here"
+
+setup: $(READY)
+	@$(WITH_JAVA) echo "Ready: Python in $(VENV), Java in $$JAVA_HOME"
+
+$(READY): pyproject.toml constraints.txt scripts/setup.sh
+	@scripts/setup.sh venv $(VENV) $(READY)
+
+demo: $(READY)
+	@$(WITH_JAVA) $(BIN)/python examples/digits.py
+
+test: $(READY)
+	@$(WITH_JAVA) $(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# pdoc warns, and goes on, when a module cannot be imported.
+docs: $(READY)
+	$(BIN)/python -W error::UserWarning -m pdoc --docformat google --output-directory docs/api zoo
+	@echo "API pages: docs/api/index.html"
+
+clean:
+	rm -rf $(VENV) build dist docs/api out spark-warehouse .pytest_cache .mypy_cache .ruff_cache
+	rm -rf src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Where work runs: starting and stopping Spark, and running a function on many ranks."""

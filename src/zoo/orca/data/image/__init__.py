@@ -1,0 +1,66 @@
+"""Image datasets: folders of files become parquet, and parquet becomes frames and tensors.
+
+A dataset is a folder of `chunk=<i>` parquet folders beside a `_orca_metadata` file::
+
+    write_parquet("image_folder", "/data/flowers.parquet", directory="/data/flowers")
+    frame = read_parquet("spark", "/data/flowers.parquet")
+    loader = read_parquet("dataloader", "/data/flowers.parquet", batch_size=32)
+
+Names are loaded on first use, so that `ImageDecoder` reaches a worker with no more than Pillow
+and NumPy behind it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.orca.data.image.decode import ImageDecoder
+    from zoo.orca.data.image.image_folder import write_from_directory
+    from zoo.orca.data.image.mnist import write_mnist
+    from zoo.orca.data.image.ndarray_codec import decode_ndarray
+    from zoo.orca.data.image.parquet_dataset import ParquetDataset, read_parquet, write_parquet
+    from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
+    from zoo.orca.data.image.tfrecord import read_tfrecord, write_tfrecord
+    from zoo.orca.data.image.voc import write_voc
+
+__all__ = [
+    "DType",
+    "FeatureType",
+    "ImageDecoder",
+    "ParquetDataset",
+    "SchemaField",
+    "decode_ndarray",
+    "read_parquet",
+    "read_tfrecord",
+    "write_from_directory",
+    "write_mnist",
+    "write_parquet",
+    "write_tfrecord",
+    "write_voc",
+]
+
+_HOMES = {
+    "DType": "schema",
+    "FeatureType": "schema",
+    "ImageDecoder": "decode",
+    "ParquetDataset": "parquet_dataset",
+    "SchemaField": "schema",
+    "decode_ndarray": "ndarray_codec",
+    "read_parquet": "parquet_dataset",
+    "read_tfrecord": "tfrecord",
+    "write_from_directory": "image_folder",
+    "write_mnist": "mnist",
+    "write_parquet": "parquet_dataset",
+    "write_tfrecord": "tfrecord",
+    "write_voc": "voc",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,5 @@
+"""The old import path of the schema names; their home is `zoo.orca.data.image.schema`."""
+
+from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
+
+__all__ = ["DType", "FeatureType", "SchemaField"]

@@ -1,0 +1,202 @@
+"""Batches as tensors, from shards or from the loaders that a creator function returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
+
+from zoo.cluster.meeting import Member
+from zoo.errors import InputError, ShardsLostError
+from zoo.orca.data.plan import TensorPlan
+from zoo.orca.data.schedule import ShardOrder, step_bounds, step_count, window_rows
+from zoo.orca.data.shard import Shard
+from zoo.orca.learn.feed import ShardFeed
+
+__all__ = ["Batch", "LoaderBatches", "LoaderSource", "ShardBatches", "ShardSource", "Source"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the model is called with and what the loss compares with.
+
+    Attributes:
+        features: Arguments of the model.
+        targets: Targets of the loss; empty when the model's output is the loss.
+        rows: Rows of the batch.
+    """
+
+    features: tuple[Any, ...]
+    targets: tuple[Any, ...]
+    rows: int
+
+
+@dataclass(frozen=True)
+class ShardSource:
+    """Training data that lies in shards.
+
+    Attributes:
+        plan: The tensors.
+        shards: All shards of the frame.
+        batch_size: Rows of a step over all ranks.
+        seed: Of the order; None keeps the order of the frame.
+    """
+
+    plan: TensorPlan
+    shards: tuple[Shard, ...]
+    batch_size: int
+    seed: int | None
+
+    def open(self, member: Member) -> ShardBatches:
+        """This rank's part of it."""
+        return ShardBatches(self, member)
+
+
+@dataclass(frozen=True)
+class LoaderSource:
+    """Training data that a creator function makes on every rank.
+
+    Attributes:
+        creator: `f(config, batch_size)` that returns a DataLoader.
+        config: Its first argument, to which `rank` and `size` are added.
+        batch_size: Rows of a step over all ranks.
+        seed: Of the order.
+    """
+
+    creator: Callable[[dict[str, Any], int], Any]
+    config: Mapping[str, Any]
+    batch_size: int
+    seed: int
+
+    def open(self, member: Member) -> LoaderBatches:
+        """This rank's part of it."""
+        return LoaderBatches(self, member)
+
+
+Source = ShardSource | LoaderSource
+
+
+class ShardBatches:
+    """Batches that are views of a stretch gathered from shards."""
+
+    def __init__(self, source: ShardSource, member: Member) -> None:
+        here = member.neighbours
+        try:
+            self._feed = ShardFeed(
+                source.plan,
+                source.shards,
+                host=member.arrival.host,
+                place=(here.index(member.rank), len(here)),
+                batch_size=source.batch_size,
+                seed=source.seed,
+            )
+        except FileNotFoundError as exc:
+            raise ShardsLostError(
+                "the shards of this host on its disk", f"{exc.filename} missing",
+                "They are written again from the frame.",
+            ) from exc  # fmt: skip
+        self._cut = len(source.plan.features)
+        self.steps: int | None = self._feed.steps
+
+    def epoch(self, epoch: int) -> Iterator[Batch | None]:
+        """Batches in order; None for a step without rows for this rank."""
+        for starts, arrays in self._feed.epoch(epoch):
+            sizes = np.diff(starts).tolist()
+            views = zip(*(torch.from_numpy(a).split(sizes) for a in arrays), strict=True)
+            for rows, tensors in zip(sizes, views, strict=True):
+                if rows:
+                    yield Batch(tensors[: self._cut], tensors[self._cut :], rows)
+                else:
+                    yield None
+
+
+class LoaderBatches:
+    """Batches of a user's DataLoader.
+
+    A loader over a map-style dataset, in order or shuffled, is split between the ranks: each step
+    takes the next rows of the dataset, and each rank its part of them. Any other loader is used
+    as it comes: the creator gives every rank its own data.
+    """
+
+    def __init__(self, source: LoaderSource, member: Member) -> None:
+        self._source, self._place = source, (member.rank, member.size)
+        config = {**source.config, "rank": member.rank, "size": member.size}
+        own = max(1, source.batch_size // member.size)
+        self._loader = source.creator(config, own)
+        if not isinstance(self._loader, DataLoader):
+            raise InputError(
+                "a torch DataLoader from the data creator",
+                type(self._loader).__name__,
+                "Return DataLoader(dataset, batch_size=batch_size, ...).",
+            )
+        plain = isinstance(self._loader.sampler, SequentialSampler | RandomSampler)
+        mapped = plain and not isinstance(self._loader.dataset, IterableDataset)
+        rows = len(self._loader.dataset) if mapped and self._loader.batch_size else -1
+        same = set(member.share(rows))
+        self._rows = rows if len(same) == 1 and rows > 0 else None
+        # A loader that ignores the size it was given has one of its own, for every rank.
+        chosen = self._loader.batch_size or own
+        batch = source.batch_size if chosen == own else chosen * member.size
+        self.steps = None if self._rows is None else step_count(self._rows, batch)
+        if not any(n for n in same):
+            raise InputError("rows to work on", "an empty dataset", "Check the data creator.")
+
+    def epoch(self, epoch: int) -> Iterator[Batch | None]:
+        """Batches in order; None for a step without rows for this rank."""
+        if self._rows is None or self.steps is None:
+            for item in self._loader:
+                yield _batch(item)
+            return
+        shuffle = isinstance(self._loader.sampler, RandomSampler)
+        key = (self._source.seed, epoch, 0)
+        order = ShardOrder(self._rows, key, window=window_rows(1), shuffle=shuffle)
+        ends = step_bounds([self._rows], self.steps, range(self.steps))[:, 0].tolist()
+        rank, size = self._place
+        picked = []
+        for low, high in zip(ends, ends[1:], strict=False):
+            mine = slice(rank * (high - low) // size, (rank + 1) * (high - low) // size)
+            picked.append(order.take(low, high)[mine].tolist())
+        batches = iter(self._with_rows([p for p in picked if p]))
+        for rows in picked:
+            yield _batch(next(batches)) if rows else None
+
+    def _with_rows(self, rows: list[list[int]]) -> DataLoader[Any]:
+        """The user's loader, reading these rows."""
+        old = self._loader
+        return DataLoader(
+            old.dataset,
+            batch_sampler=rows,
+            num_workers=old.num_workers,
+            collate_fn=old.collate_fn,
+            timeout=old.timeout,
+            worker_init_fn=old.worker_init_fn,
+            multiprocessing_context=old.multiprocessing_context,
+            prefetch_factor=old.prefetch_factor,
+        )
+
+
+def _batch(item: Any) -> Batch:
+    """A loader's batch: features, then the target."""
+    if not isinstance(item, tuple | list) or len(item) < 2:
+        raise InputError(
+            "batches (feature, ..., target) from the DataLoader",
+            f"{type(item).__name__}" + (f" of {len(item)}" if isinstance(item, list) else ""),
+            "Let the dataset return a tuple, or give the loader a collate_fn.",
+        )
+    features = tuple(item[:-1])
+    if len(features) == 1 and isinstance(features[0], tuple | list):
+        features = tuple(features[0])
+    target = item[-1]
+    targets = tuple(target) if isinstance(target, tuple | list) else (target,)
+    return Batch(features, targets, _rows(features[0]))
+
+
+def _rows(feature: Any) -> int:
+    try:
+        return len(feature)
+    except TypeError:
+        return 1

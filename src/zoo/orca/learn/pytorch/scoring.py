@@ -1,0 +1,294 @@
+"""Prediction and evaluation where the rows are: ordinary Spark tasks, no ranks.
+
+Prediction is a column like any other. Only the columns that the model reads leave the JVM, and
+Spark pairs the result with the untouched rest of the row itself, so rows cannot be mixed up, and
+whatever is not selected later is not computed.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import platform
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pyspark import TaskContext
+from pyspark.ml.linalg import VectorUDT
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import types as T
+from pyspark.sql.functions import arrow_udf
+from pyspark.sql.pandas.functions import PythonEvalType
+
+from zoo.cluster.carried import carry, raise_carried
+from zoo.cluster.launch import pickled
+from zoo.errors import InputError
+from zoo.orca.data.decode import CellError, Flaw, decode_tensor
+from zoo.orca.data.ingest import raise_flaws
+from zoo.orca.data.plan import TensorPlan, TensorSpec
+from zoo.orca.learn.pytorch.batches import Batch
+from zoo.orca.learn.pytorch.learner import Scorer
+from zoo.orca.learn.pytorch.pytorch_metrics import AdditiveMetric
+from zoo.orca.learn.pytorch.recipe import Built
+
+__all__ = ["evaluate_frame", "prediction_column", "prediction_type"]
+
+_VECTOR = pa.struct(
+    [
+        pa.field("type", pa.int8(), nullable=False),
+        pa.field("size", pa.int32()),
+        pa.field("indices", pa.list_(pa.field("element", pa.int32(), nullable=False))),
+        pa.field("values", pa.list_(pa.field("element", pa.float64(), nullable=False))),
+    ]
+)
+_PART = "sums string, flaws string, error binary, facts string, place string"
+
+
+def prediction_type(built: Built, plan: TensorPlan, sample: Callable[[], pa.Table]) -> T.DataType:
+    """The column type that the model's output of one row needs.
+
+    Args:
+        built: Its model is called once.
+        plan: The features.
+        sample: Gives a row or two of the columns; called only when the plan does not know the
+            shapes, or when the model cannot take zeros.
+
+    Returns:
+        A float for one number, an ML vector for several, nested arrays of floats for more
+        dimensions, and an array of vectors for several outputs.
+    """
+    model = built.model.eval()
+    known = all(t.shape is not None and t.dtype is not None for t in plan.features)
+    with torch.no_grad():
+        if known:
+            zeros = [np.zeros((2, *(t.shape or ())), dtype=t.dtype) for t in plan.features]
+            try:
+                return _type_of(model(*map(torch.from_numpy, zeros)))
+            except Exception:  # noqa: BLE001 - zeros are a guess; the frame's own rows decide
+                known = False
+        table = sample()
+        if not table.num_rows:
+            return T.FloatType()
+        rows = _features(plan.features, plan.columns, table.combine_chunks().to_batches()[0])
+        return _type_of(model(*(torch.from_numpy(a.copy()) for a in rows)))
+
+
+def _type_of(output: Any) -> T.DataType:
+    if isinstance(output, tuple | list):
+        return T.ArrayType(VectorUDT())
+    if not isinstance(output, torch.Tensor) or not output.ndim:
+        raise InputError(
+            "a model that returns a tensor with one entry for each row, or several such tensors",
+            f"{type(output).__name__}"
+            + (" with no dimension" if isinstance(output, torch.Tensor) else ""),
+            "predict needs one output for each row.",
+        )
+    shape = _squeezed(output).shape[1:]
+    if len(shape) == 1:
+        return VectorUDT()
+    kind: T.DataType = T.FloatType()
+    for _ in shape:
+        kind = T.ArrayType(kind)
+    return kind
+
+
+def _squeezed(output: torch.Tensor) -> torch.Tensor:
+    """Without trailing dimensions of one."""
+    while output.ndim > 1 and output.shape[-1] == 1:
+        output = output.squeeze(-1)
+    return output
+
+
+def prediction_column(
+    frame: DataFrame, built: Built, plan: TensorPlan, kind: T.DataType, batch_size: int
+) -> Column:
+    """A column that holds the model's output for each row.
+
+    Args:
+        frame: Whose columns are read.
+        built: Its model is sent to the executors as it is now.
+        plan: The features.
+        kind: From `prediction_type`.
+        batch_size: Rows that the model sees at once.
+    """
+    blob = frame.sparkSession.sparkContext.broadcast(pickled(built.model, "a model"))
+    key, features, columns = uuid.uuid4().hex, plan.features, plan.columns
+
+    def predict(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
+        model = _held(key, lambda: blob.value)
+        for arrays in batches:
+            yield _predict(model, features, columns, arrays, batch_size)
+
+    udf = arrow_udf(predict, kind, PythonEvalType.SQL_SCALAR_ARROW_ITER_UDF)
+    result: Column = udf(*(frame[f"`{c}`"] for c in columns))
+    return result
+
+
+# The last models that this worker process scored with: tasks of one job share them.
+_models: dict[str, torch.nn.Module] = {}
+
+
+def _held(key: str, blob: Callable[[], bytes]) -> torch.nn.Module:
+    if key not in _models:
+        while len(_models) > 1:
+            _models.pop(next(iter(_models)))
+        _models[key] = pickle.loads(blob()).eval()
+        torch.set_num_threads(1)
+    return _models[key]
+
+
+def _predict(
+    model: torch.nn.Module,
+    features: Sequence[TensorSpec],
+    columns: Sequence[str],
+    arrays: Sequence[pa.Array],
+    batch_size: int,
+) -> pa.Array:
+    batch = pa.RecordBatch.from_arrays(list(arrays), names=list(columns))
+    try:
+        rows = _features(features, columns, batch)
+    except CellError as exc:
+        raise_flaws([exc.flaw])
+    tensors = [torch.from_numpy(_writable(a)) for a in rows]
+    with torch.no_grad():
+        parts = [
+            model(*(t[i : i + batch_size] for t in tensors))
+            for i in range(0, batch.num_rows, batch_size)
+        ]
+    if isinstance(parts[0], tuple | list):
+        joined = [torch.cat([p[k] for p in parts]) for k in range(len(parts[0]))]
+        return _array_of_vectors(joined)
+    return _to_arrow(_squeezed(torch.cat(parts)))
+
+
+def _features(
+    features: Sequence[TensorSpec], columns: Sequence[str], batch: pa.RecordBatch
+) -> list[np.ndarray]:
+    at = {c: i for i, c in enumerate(columns)}
+    return [decode_tensor(t, [batch.column(at[c.name]) for c in t.columns]) for t in features]
+
+
+def _writable(array: np.ndarray) -> np.ndarray:
+    # Arrow's buffers are read-only, and torch warns when it could write to such memory.
+    return array if array.flags.writeable else array.copy()
+
+
+def _to_arrow(output: torch.Tensor) -> pa.Array:
+    values = output.numpy()
+    if values.ndim == 1:
+        return pa.array(values.astype(np.float32, copy=False))
+    if values.ndim == 2:
+        return _vectors(values)
+    nested = pa.array(values.reshape(-1).astype(np.float32, copy=False))
+    for size in reversed(values.shape[1:]):
+        nested = pa.FixedSizeListArray.from_arrays(nested, int(size))
+    kind: pa.DataType = pa.float32()
+    for _ in values.shape[1:]:
+        kind = pa.list_(kind)
+    return nested.cast(kind)
+
+
+def _vectors(values: np.ndarray) -> pa.StructArray:
+    """Rows as dense ML vectors."""
+    rows, width = values.shape
+    offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * width)
+    flat = pa.array(values.reshape(-1).astype(np.float64, copy=False))
+    lists = pa.ListArray.from_arrays(offsets, flat, type=_VECTOR.field("values").type)
+    return pa.StructArray.from_arrays(
+        [
+            pa.array(np.ones(rows, dtype=np.int8)),
+            pa.nulls(rows, pa.int32()),
+            pa.nulls(rows, _VECTOR.field("indices").type),
+            lists,
+        ],
+        fields=list(_VECTOR),
+    )
+
+
+def _array_of_vectors(outputs: Sequence[torch.Tensor]) -> pa.Array:
+    rows = len(outputs[0])
+    flat = [_vectors(o.reshape(rows, -1).numpy()) for o in outputs]
+    order = np.arange(rows * len(flat)).reshape(len(flat), rows).T.reshape(-1)
+    joined = pa.concat_arrays(flat).take(pa.array(order))
+    offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * len(flat))
+    return pa.ListArray.from_arrays(offsets, joined)
+
+
+def evaluate_frame(
+    frame: DataFrame,
+    built: Built,
+    plan: TensorPlan,
+    metrics: Mapping[str, AdditiveMetric],
+    batch_size: int,
+) -> dict[str, float]:
+    """Loss and metrics over all rows; each partition gives its sums.
+
+    Raises:
+        ColumnError: Cells cannot become numbers.
+        Exception: Whatever model, loss or metrics raise in a task, as its own type.
+    """
+    scorer = Scorer(built, metrics)
+    context = frame.sparkSession.sparkContext
+    blob = context.broadcast(pickled((built, dict(metrics)), "a model, loss and metrics"))
+
+    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return _score(batches, plan, blob.value, batch_size)
+
+    columns = [frame[f"`{c}`"] for c in plan.columns]
+    parts = frame.select(*columns).mapInArrow(score, _PART).collect()
+    blob.destroy()
+    for part in parts:
+        if part["facts"]:
+            raise_carried(bytes(part["error"]), json.loads(part["facts"]), part["place"])
+    raise_flaws([Flaw(**f) for part in parts for f in json.loads(part["flaws"])])
+    sums = [json.loads(part["sums"]) for part in parts]
+    rows = int(sum(s[0][0] for s in sums))
+    if not rows:
+        raise InputError(
+            "rows to evaluate", "a frame with zero rows", "Check the filters and joins before it."
+        )
+    return {**scorer.result(sums), "num_samples": rows}
+
+
+def _score(
+    batches: Iterable[pa.RecordBatch], plan: TensorPlan, blob: bytes, batch_size: int
+) -> Iterator[pa.RecordBatch]:
+    """The task: sums of one partition, or its flaws, or the error it hit."""
+    torch.set_num_threads(1)
+    built, metrics = pickle.loads(blob)
+    scorer, flaws, error, facts = Scorer(built, metrics), [], b"", ""
+    built.model.eval()
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                try:
+                    _score_batch(scorer, plan, batch, batch_size)
+                except CellError as exc:
+                    flaws.append(asdict(exc.flaw))
+    except Exception as exc:  # noqa: BLE001 - the process boundary: it is raised on the driver
+        error, said = carry(exc)
+        facts = json.dumps(said)
+    task = TaskContext.get()
+    place = f"partition {task.partitionId() if task else 0} on {platform.node()}"
+    values = [json.dumps(scorer.sums()), json.dumps(flaws), error, facts, place]
+    names = [part.split()[0] for part in _PART.split(", ")]
+    yield pa.RecordBatch.from_pydict({n: [v] for n, v in zip(names, values, strict=True)})
+
+
+def _score_batch(scorer: Scorer, plan: TensorPlan, batch: pa.RecordBatch, batch_size: int) -> None:
+    at = {c: i for i, c in enumerate(plan.columns)}
+    cut = len(plan.features)
+    arrays = [
+        decode_tensor(t, [batch.column(at[c.name]) for c in t.columns], label=k >= cut)
+        for k, t in enumerate(plan.tensors)
+    ]
+    tensors = [torch.from_numpy(_writable(a)) for a in arrays]
+    for i in range(0, batch.num_rows, batch_size):
+        rows = min(batch_size, batch.num_rows - i)
+        views = [t[i : i + rows] for t in tensors]
+        scorer.add(Batch(tuple(views[:cut]), tuple(views[cut:]), rows))

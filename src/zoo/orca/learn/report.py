@@ -1,0 +1,94 @@
+"""Where the time of a fit went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from zoo.orca.learn.loop import EpochStats
+
+__all__ = ["FitReport", "RankTimes"]
+
+
+@dataclass(frozen=True)
+class RankTimes:
+    """Seconds of one rank, over all epochs of a fit.
+
+    Attributes:
+        rank: Which rank.
+        rows: Rows that it trained on.
+        ready_s: Building the model and opening the data.
+        data_s: Waiting for batches.
+        compute_s: Forward, backward and update.
+        sync_s: Agreeing with the other ranks, waiting for the slowest included.
+    """
+
+    rank: int
+    rows: int
+    ready_s: float
+    data_s: float
+    compute_s: float
+    sync_s: float
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """One fit. `print(report)` shows it as a table.
+
+    Attributes:
+        seconds: The whole call.
+        ingest_s: Writing the frame as shards; near 0 when a persisted frame was ingested before.
+        start_s: From ingested data to the first step: tasks, model, data.
+        train_s: The epochs.
+        rows: Rows of an epoch.
+        epochs: How many.
+        bytes_ingested: Size of the shards.
+        ranks: Times of every rank.
+    """
+
+    seconds: float
+    ingest_s: float
+    start_s: float
+    train_s: float
+    rows: int
+    epochs: int
+    bytes_ingested: int
+    ranks: tuple[RankTimes, ...]
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows a second over the whole call."""
+        return self.rows * self.epochs / self.seconds
+
+    @property
+    def steady_rows_per_s(self) -> float:
+        """Rows a second while training."""
+        return self.rows * self.epochs / self.train_s
+
+    def __str__(self) -> str:
+        head = (
+            f"{self.epochs} epochs of {self.rows:,} rows in {self.seconds:.2f} s "
+            f"({self.rows_per_s:,.0f} rows/s; {self.steady_rows_per_s:,.0f} while training)\n"
+            f"ingest {self.ingest_s:.2f} s, start {self.start_s:.2f} s, train {self.train_s:.2f} s"
+        )
+        lines = [
+            f"rank {r.rank}: {r.rows:,} rows, data {r.data_s:.2f} s, compute {r.compute_s:.2f} s, "
+            f"synchronise {r.sync_s:.2f} s"
+            for r in self.ranks
+        ]
+        return "\n".join([head, *lines])
+
+
+def rank_times(epochs: Sequence[Sequence[EpochStats]], ready: Sequence[float]) -> tuple[RankTimes, ...]:
+    """Sum the epochs of every rank."""
+    return tuple(
+        RankTimes(
+            rank,
+            sum(e.own_rows for e in own),
+            ready_s,
+            sum(e.data_s for e in own),
+            sum(e.compute_s for e in own),
+            sum(e.sync_s for e in own),
+        )
+        for rank, (own, ready_s) in enumerate(zip(epochs, ready, strict=True))
+    )
