@@ -39,9 +39,8 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# pdoc warns, and goes on, when a module cannot be imported.
 docs: $(READY)
-	$(BIN)/python -W error::UserWarning -m pdoc --docformat google --output-directory docs/api zoo
+	$(BIN)/python scripts/api_docs.py docs/api
 	@echo "API pages: docs/api/index.html"
 
 clean:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 from pyspark.sql import SparkSession
 
@@ -14,9 +22,92 @@ from zoo.orca import OrcaContext, init_orca_context, stop_orca_context
 def spark() -> Iterator[SparkSession]:
     """One small local Spark for the whole run."""
     init_orca_context(
-        cores=2,
+        cores=4,
         memory="3g",
         conf={"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "4"},
     )
     yield OrcaContext.get_spark_session()
     stop_orca_context()
+
+
+def plain_environment() -> dict[str, str]:
+    """What a user's shell has: none of the variables that a running Spark leaves here."""
+    return {name: value for name, value in os.environ.items() if "SPARK" not in name}
+
+
+@pytest.fixture(scope="session")
+def fresh_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program in a Python of its own, for what would disturb the shared Spark."""
+
+    def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error::UserWarning", "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+            env={**plain_environment(), **environment},
+        )
+
+    return run
+
+
+VICTIM = """
+import json, threading, time
+from zoo.cluster import session
+from zoo.orca import init_orca_context
+sc = init_orca_context({mode!r}, cores=1, memory="512m", num_nodes={nodes})
+sc.parallelize(range(4), 2).count()
+work = sc.parallelize(range(4), 2).map(lambda _: time.sleep(600))
+threading.Thread(target=work.count, daemon=True).start()
+time.sleep(2)
+facts = {{"driver": session._session.driver.pid, "dir": str(session.session_dir())}}
+print(json.dumps(facts), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def left_after_kill() -> Iterator[Callable[[str, str], list[str]]]:
+    """Start Spark in a Python of its own, kill parts of it, and tell what is left 15 s later."""
+    victims = []
+
+    def kill(mode: str, target: str) -> list[str]:
+        program = VICTIM.format(mode=mode, nodes=1 if mode == "local" else 2)
+        python = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=plain_environment(),
+        )
+        victims.append(python)
+        assert python.stdout is not None
+        facts = json.loads(python.stdout.readline())
+        family = psutil.Process(python.pid).children(recursive=True)
+        targets = {"python": [python.pid], "jvm": [facts["driver"]]}
+        targets["both"] = targets["python"] + targets["jvm"]
+        for pid in targets[target]:
+            os.kill(pid, signal.SIGKILL)
+        return _left(family, Path(facts["dir"]))
+
+    yield kill
+    for victim in victims:
+        victim.kill()
+        victim.communicate()
+
+
+def _left(family: list[psutil.Process], folder: Path) -> list[str]:
+    deadline = time.monotonic() + 15
+    while True:
+        left = [str(one) for one in family if _runs(one)]
+        left += [str(folder)] if folder.exists() else []
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.1)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pyspark import cloudpickle
 
@@ -24,16 +24,37 @@ def carry(error: BaseException) -> tuple[bytes, dict[str, str]]:
     """Pack an error for the way to the driver.
 
     Returns:
-        The pickled error, empty when it cannot travel, and its text and traceback.
+        The pickled error, and its text and traceback. The first is empty when the error cannot
+        travel, and for what is no `Exception`: a `SystemExit` of a rank must not end the driver.
     """
-    text = f"{type(error).__name__}: {error}"
-    trace = "".join(traceback.format_exception(error))
-    try:
-        payload: bytes = cloudpickle.dumps(error)
-        pickle.loads(payload)
-    except Exception:  # noqa: BLE001 - an error that cannot travel goes as its text
-        payload = b""
-    return payload, {"text": text, "traceback": trace}
+    facts = {
+        "text": f"{type(error).__name__}: {error}",
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+    if not isinstance(error, Exception):
+        return b"", facts
+    # As it is; else without its constructor, which may ask for other arguments; else only its
+    # message, when what it carries cannot be pickled.
+    kind, message = type(error), str(error)
+    for form in (error, (kind, error.args, vars(error)), (kind, (message,), {})):
+        try:
+            payload: bytes = cloudpickle.dumps(form)
+            again = _unpacked(payload)
+        except Exception:  # noqa: BLE001 - pickling runs code of the user's objects
+            continue
+        if type(again) is kind and str(again) == message:
+            return payload, facts
+    return b"", facts
+
+
+def _unpacked(payload: bytes) -> Exception:
+    form: Any = pickle.loads(payload)
+    if isinstance(form, Exception):
+        return form
+    kind, args, state = form
+    error: Exception = kind.__new__(kind, *args)
+    vars(error).update(state)
+    return error
 
 
 def raise_carried(payload: bytes, facts: dict[str, str], where: str) -> NoReturn:
@@ -48,12 +69,15 @@ def raise_carried(payload: bytes, facts: dict[str, str], where: str) -> NoReturn
         RankError: When the error itself could not travel.
     """
     cause = RemoteTraceback(f"Traceback on {where}:\n{facts['traceback']}")
-    if not payload:
+    try:
+        error = _unpacked(payload) if payload else None
+    except Exception:  # noqa: BLE001 - its class may exist on the executors only
+        error = None
+    if error is None:
         raise RankError(
             "work that runs to its end",
             f"{facts['text']} from {where}",
             "The traceback above shows the line.",
         ) from cause
-    error: BaseException = pickle.loads(payload)
     error.add_note(f"Raised by {where}.")
     raise error from cause

@@ -53,7 +53,7 @@ def spark_command(script: str) -> str:
 
 def _conf_dir() -> Path:
     named = os.environ.get("SPARK_CONF_DIR")
-    return Path(named) if named else Path(spark_command("")).parent.parent / "conf"
+    return Path(named) if named else Path(spark_command("spark-submit")).parents[1] / "conf"
 
 
 def has_own_log_settings() -> bool:

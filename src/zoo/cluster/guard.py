@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,7 @@ logger = logging.getLogger(__name__)
 CLOSE_S = 15.0
 # Between its creation and the lock of its guard, a directory looks abandoned.
 YOUNG_S = 60.0
+_GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NAME = re.compile(r"zoo-(?P<uid>\d+)-(?P<pid>\d+)-(?P<start>\w+)-\w+")
 
 
@@ -107,16 +109,22 @@ class Guard:
         script = [file] if os.path.isfile(file) else ["-c", inspect.getsource(watcher)]
         arguments = [str(self._owner), str(self._started), self._until]
         keep = ("LD_LIBRARY_PATH", "PATH")
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", *script, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            cwd="/",
-            env={name: os.environ[name] for name in keep if name in os.environ},
-            start_new_session=True,
-        )
+        # The watcher inherits what is blocked here: from its first moment on, nothing but
+        # SIGKILL ends it before its work is done.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-I", "-S", *script, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                cwd="/",
+                env={name: os.environ[name] for name in keep if name in os.environ},
+                start_new_session=True,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     @property
     def _pipe(self) -> IO[bytes]:
@@ -131,6 +139,7 @@ class Guard:
                 self._pipe.write(_command(word, argument))
             except BrokenPipeError:
                 logger.warning("The guard process %d was ended; starting another.", self.pid)
+                self._pipe.close()
                 self._watcher.wait()
                 self._watcher = self._start()
                 for entry in [*self._entries, (word, argument)]:

@@ -15,11 +15,12 @@ def host_key() -> str:
     """Equal for two processes exactly when they see the same files and shared memory.
 
     The host name cannot tell: containers of one machine have names of their own, and two machines
-    may have the same. The kernel's boot id names the machine, the mount namespace the container.
+    may have the same. The kernel's boot id names the machine, the namespaces of mounts and
+    processes name the container.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.readlink('/proc/self/ns/mnt')}"
+        return f"{boot}/{os.readlink('/proc/self/ns/mnt')}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return platform.node()
 

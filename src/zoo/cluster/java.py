@@ -113,7 +113,8 @@ def _asked_version(home: Path) -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return (re.search(r'version "([^"]+)"', answer.stderr) or [""])[-1]
+    match = re.search(r'version "([^"]+)"', answer.stderr)
+    return match[1] if match else ""
 
 
 def _major(version: str) -> int | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
-import struct
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +18,16 @@ from zoo.cluster.launch import Job, attend
 from zoo.cluster.meeting import Invitation
 from zoo.errors import RankError
 
-__all__ = ["LocalLauncher"]
+__all__ = ["LocalLauncher", "main"]
+
+# `sys.path` before anything is imported: what the driver can import, a rank can too.
+_START = """\
+import pickle, sys
+sys.path[:] = pickle.load(sys.stdin.buffer)
+from zoo.cluster.local import main
+main(sys.stdin.buffer)
+"""
+_PARENT_S = 0.5
 
 
 class LocalLauncher:
@@ -27,6 +37,11 @@ class LocalLauncher:
     def address(self) -> str:
         """Ranks are on this machine: loopback."""
         return "127.0.0.1"
+
+    @property
+    def reached_at(self) -> str:
+        """The same."""
+        return self.address
 
     def places(self) -> tuple[int, int]:
         """One place with the cores this process may use."""
@@ -42,15 +57,19 @@ class LocalLauncher:
 
 class _Processes:
     def __init__(self, invitation: Invitation, body: bytes, ranks: int) -> None:
-        # Through standard input, not the command line: it holds the key. `sys.path` first, so that
-        # what the parent could import the rank can too.
-        head = pickle.dumps(list(sys.path))
-        task = cloudpickle.dumps((invitation, body))
-        command = [sys.executable, "-m", "zoo.cluster.local"]
-        self._children = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(ranks)]
-        for child in self._children:
-            assert child.stdin is not None
-            threading.Thread(target=_feed, args=(child.stdin, head, task), daemon=True).start()
+        # Through standard input, not the command line: it holds the key.
+        task = pickle.dumps(sys.path) + cloudpickle.dumps((invitation, body, os.getpid()))
+        self._feeders: list[threading.Thread] = []
+        self._children: list[subprocess.Popen[bytes]] = []
+        for _ in range(ranks):
+            # A session of its own: Ctrl-C is for the driver, which then ends its ranks.
+            child = subprocess.Popen(
+                [sys.executable, "-c", _START], stdin=subprocess.PIPE, start_new_session=True
+            )
+            feeder = threading.Thread(target=_feed, args=(child.stdin, task), daemon=True)
+            feeder.start()
+            self._children.append(child)
+            self._feeders.append(feeder)
 
     def finished(self) -> bool:
         """Whether all processes have ended."""
@@ -67,47 +86,37 @@ class _Processes:
         )  # fmt: skip
 
     def end(self, grace_s: float) -> None:
-        """Wait for the processes, then kill them."""
+        """Wait for the processes, then kill them and what they started."""
         deadline = time.monotonic() + grace_s
         for child in self._children:
             try:
                 child.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                child.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
-            if child.stdin is not None:
-                child.stdin.close()
+        for feeder in self._feeders:
+            feeder.join()
 
 
-def _feed(pipe: BinaryIO, *blobs: bytes) -> None:
-    """Write the task and leave the pipe open: its end tells the rank that the parent is gone."""
-    try:
-        for blob in blobs:
-            pipe.write(struct.pack("<Q", len(blob)) + blob)
-        pipe.flush()
-    except (BrokenPipeError, ValueError):
-        pass  # the process died, or was ended: its exit status says so
+def _feed(pipe: BinaryIO, task: bytes) -> None:
+    # The process died, or was ended: its exit status says so.
+    with contextlib.suppress(BrokenPipeError), pipe:
+        pipe.write(task)
 
 
-def _read(pipe: BinaryIO) -> bytes:
-    (size,) = struct.unpack("<Q", pipe.read(8))
-    return pipe.read(size)
-
-
-def _die_with_parent() -> None:
-    # The raw descriptor: a thread that sleeps inside `sys.stdin` blocks the interpreter's exit.
-    while os.read(0, 1024):
-        pass
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_PARENT_S)
     os._exit(1)
 
 
-def main() -> None:
-    """Entry of a rank process."""
-    sys.path[:] = pickle.loads(_read(sys.stdin.buffer))
-    invitation, body = pickle.loads(_read(sys.stdin.buffer))
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    attend(invitation, f"process-{os.getpid()}", body)
+def main(task: BinaryIO) -> None:
+    """Be a rank.
 
-
-if __name__ == "__main__":
-    main()
+    Args:
+        task: Where the launcher writes what to do.
+    """
+    invitation, body, parent = pickle.load(task)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    sys.exit(attend(invitation, f"process-{os.getpid()}", body))

@@ -2,14 +2,13 @@
 
 Every rank holds one connection to it for as long as it lives. The driver names the world when
 enough ranks are there, passes small values between them, hears results, errors and progress, and
-knows at once that a rank is gone because its connection ends. Both sides prove that they know the
-key of the round before anything is read (HMAC, `multiprocessing.connection`), so a stranger who
-finds the port cannot speak to it. The key travels with the task, never on a command line.
+knows at once that a rank is gone because its connection ends. A stranger who finds the port cannot
+speak to it (`zoo.cluster.link`). The key travels with the task, never on a command line.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 import os
 import platform
@@ -17,22 +16,27 @@ import queue
 import secrets
 import socket
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
 from typing import Any, Self
 
 from zoo.cluster.host import host_key
+from zoo.cluster.link import Link
 
 __all__ = ["Arrival", "Invitation", "Meeting", "Member", "Message", "Peer", "Stopped", "choose"]
 
 _log = logging.getLogger(__name__)
 
+_CLOSE_S = 5.0
 
-class Stopped(Exception):  # noqa: N818 - control flow of a rank, not an error of its own
-    """The driver ended the round, or is gone. Carries the reason."""
+
+class Stopped(BaseException):
+    """The driver ended the round, or is gone. Carries the reason.
+
+    Control flow of a rank, like `KeyboardInterrupt`: an `except Exception` does not hold it up.
+    """
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Arrival:
         hostname: Name of its host, for people.
         address: Local address that routes to the driver.
         pid: Its process.
+        task: Number of the task, the same for copies of it that Spark may start; None when there
+            are no copies.
     """
 
     executor: str
@@ -65,6 +71,7 @@ class Arrival:
     hostname: str
     address: str
     pid: int
+    task: int | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -73,19 +80,24 @@ class Peer(Arrival):
 
     rank: int
 
+    @property
+    def where(self) -> str:
+        """Which rank, and where it runs, for people."""
+        return f"rank {self.rank} on {self.hostname} (process {self.pid})"
+
 
 @dataclass(frozen=True)
 class Message:
     """What a rank told the driver.
 
     Attributes:
-        rank: Who; None for a task that is no rank.
+        rank: Who.
         kind: `result`, `error`, `progress` or `lost`.
         body: Small facts.
         payload: Bytes, of a result or an error.
     """
 
-    rank: int | None
+    rank: int
     kind: str
     body: dict[str, Any]
     payload: bytes = b""
@@ -95,11 +107,16 @@ def choose(arrivals: Sequence[Arrival], ranks: int, per_executor: int) -> list[i
     """Which arrivals become the world, as indexes in order of rank; None while too few are there.
 
     Ranks of one executor, and executors of one host, get neighbouring numbers. Executors share
-    the ranks evenly: none gets a second one while another has none.
+    the ranks evenly: none gets a second one while another has none. Of copies of a task only the
+    first counts.
     """
     by_executor: dict[tuple[str, str], list[int]] = defaultdict(list)
+    tasks: set[int] = set()
     for index, arrival in enumerate(arrivals):
-        by_executor[arrival.host, arrival.executor].append(index)
+        if arrival.task is None or arrival.task not in tasks:
+            by_executor[arrival.host, arrival.executor].append(index)
+        if arrival.task is not None:
+            tasks.add(arrival.task)
     depth = [
         (place, executor, index)
         for executor, members in by_executor.items()
@@ -118,20 +135,27 @@ class Meeting:
         host: Address to listen on.
         ranks: Size of the world.
         per_executor: Most ranks of one executor.
+        reached_at: Address under which tasks find this host, when it is another.
     """
 
-    def __init__(self, host: str, ranks: int, per_executor: int) -> None:
+    def __init__(
+        self, host: str, ranks: int, per_executor: int, *, reached_at: str | None = None
+    ) -> None:
         self._ranks, self._per_executor = ranks, per_executor
-        self._server = socket.create_server((host, 0), backlog=1024)
-        self._lock, self._send_lock = threading.Lock(), threading.Lock()
-        self._arrived: list[tuple[Arrival, Connection]] = []
+        self._server = _listen_on(host)
+        self._lock = threading.Lock()
+        self._serving: dict[threading.Thread, socket.socket] = {}
+        self._guests: dict[Link, Arrival] = {}
+        self._links: dict[Link, int] = {}
         self._world: list[Peer] = []
-        self._links: dict[int, Connection] = {}
+        self._named = threading.Event()
         self._values: dict[int, dict[int, Any]] = {}
         self._open = True
-        self.inbox: queue.Queue[Message] = queue.Queue()
-        self.invitation = Invitation((host, self._server.getsockname()[1]), secrets.token_bytes(32))
-        threading.Thread(target=self._accept, name="zoo-meeting", daemon=True).start()
+        self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        port = self._server.getsockname()[1]
+        self.invitation = Invitation((reached_at or host, port), secrets.token_bytes(32))
+        self._door = threading.Thread(target=self._accept, name="zoo-meeting", daemon=True)
+        self._door.start()
 
     @property
     def world(self) -> tuple[Peer, ...]:
@@ -143,15 +167,20 @@ class Meeting:
     def arrived(self) -> int:
         """Tasks that have presented themselves and are still there."""
         with self._lock:
-            return len(self._arrived)
+            return len(self._guests)
+
+    def await_world(self, timeout_s: float) -> tuple[Peer, ...]:
+        """Wait for the ranks, at most so long."""
+        self._named.wait(timeout_s)
+        return self.world
 
     def stop(self, why: str) -> None:
         """Tell all ranks to end the round, and dismiss who comes later."""
         with self._lock:
             self._open = False
-            links = [*self._links.values(), *(link for _, link in self._arrived)]
+            links = [*self._links, *self._guests]
         for link in links:
-            self._tell(link, {"kind": "stop", "why": why})
+            link.send({"kind": "stop", "why": why})
 
     def __enter__(self) -> Self:
         return self
@@ -159,15 +188,16 @@ class Meeting:
     def __exit__(self, *_: object) -> None:
         self.stop("the round is over")
         # A blocked accept() sleeps on when only the descriptor is closed; shutdown wakes it.
-        try:
-            self._server.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # not connected: some systems refuse, and closing is enough there
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._door.join()
         self._server.close()
         with self._lock:
-            links = list(self._links.values())
-        for link in links:
-            link.close()
+            serving = dict(self._serving)
+        deadline = time.monotonic() + _CLOSE_S
+        for thread, client in serving.items():
+            with contextlib.suppress(OSError):  # closed by its thread
+                client.shutdown(socket.SHUT_RDWR)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _accept(self) -> None:
         while True:
@@ -175,88 +205,88 @@ class Meeting:
                 client, _ = self._server.accept()
             except OSError:
                 return
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            link = Connection(client.detach())
-            threading.Thread(target=self._serve, args=(link,), daemon=True).start()
+            thread = threading.Thread(
+                target=self._serve, args=(client,), name="zoo-meeting-link", daemon=True
+            )
+            with self._lock:
+                self._serving[thread] = client
+            thread.start()
 
-    def _serve(self, link: Connection) -> None:
+    def _serve(self, client: socket.socket) -> None:
         """One connection, from the handshake to its end."""
         try:
-            deliver_challenge(link, self.invitation.key)
-            answer_challenge(link, self.invitation.key)
-            arrival = Arrival(**_receive(link)[0])
-        except (AuthenticationError, EOFError, OSError, ValueError, TypeError) as exc:
-            _log.warning("turned away a connection to the meeting: %s", exc)
-            link.close()
-            return
-        self._enter(arrival, link)
+            with contextlib.closing(Link(client, self.invitation.key, server=True)) as link:
+                self._enter(Arrival(**link.receive()[0]), link)
+                self._hear(link)
+        except (OSError, TypeError, ValueError) as exc:
+            # A stranger, or a task that came for an earlier meeting at this port.
+            _log.info("turned away a connection to the meeting: %s", exc)
+        finally:
+            with self._lock:
+                del self._serving[threading.current_thread()]
+
+    def _hear(self, link: Link) -> None:
         done = False
         try:
             while True:
-                body, payload = _receive(link)
-                rank = self._rank_of(link)
-                if body["kind"] == "share":
+                body, payload = link.receive()
+                rank, kind = self._links.get(link), body.pop("kind")
+                if rank is None:
+                    continue  # not a rank, so not asked
+                if kind == "share":
                     self._share(rank, body["turn"], body["value"])
                 else:
-                    done = done or body["kind"] in ("result", "error")
-                    self.inbox.put(Message(rank, body.pop("kind"), body, payload))
-        except (EOFError, OSError):
-            rank = self._leave(link)
-            if rank is not None and not done:
-                self.inbox.put(Message(rank, "lost", {}))
+                    done = done or kind in ("result", "error")
+                    self.inbox.put(Message(rank, kind, body, payload))
+        except OSError:
+            with self._lock:
+                self._guests.pop(link, None)
+                left = self._links.get(link)
+            if left is not None and not done:
+                self.inbox.put(Message(left, "lost", {}))
 
-    def _enter(self, arrival: Arrival, link: Connection) -> None:
+    def _enter(self, arrival: Arrival, link: Link) -> None:
         with self._lock:
-            late = bool(self._world) or not self._open
-            if not late:
-                self._arrived.append((arrival, link))
-                chosen = choose([a for a, _ in self._arrived], self._ranks, self._per_executor)
-                if chosen is None:
-                    return
-                self._name_world(chosen)
-        if late:
-            self._tell(link, {"kind": "dismiss"})
+            if not self._open:
+                unneeded = [link]
+            else:
+                self._guests[link] = arrival
+                if not self._world:
+                    self._name_world()
+                unneeded = [g for g, a in self._guests.items() if self._world and self._spare(a)]
+            for guest in unneeded:
+                self._guests.pop(guest, None)
+        for guest in unneeded:
+            guest.send({"kind": "dismiss"})
 
-    def _name_world(self, chosen: list[int]) -> None:
-        peers = [Peer(**asdict(self._arrived[i][0]), rank=r) for r, i in enumerate(chosen)]
-        world = [asdict(p) for p in peers]
-        for rank, index in enumerate(chosen):
-            self._links[rank] = self._arrived[index][1]
-        rest = [link for i, (_, link) in enumerate(self._arrived) if i not in set(chosen)]
-        self._arrived.clear()
-        self._world = peers
-        for rank, link in self._links.items():
-            self._tell(link, {"kind": "world", "rank": rank, "peers": world})
-        for link in rest:
-            self._tell(link, {"kind": "dismiss"})
+    def _spare(self, arrival: Arrival) -> bool:
+        """Whether this task may end. A copy of a rank's task may not: Spark would end the rank."""
+        return arrival.task is None or all(p.task != arrival.task for p in self._world)
 
-    def _rank_of(self, link: Connection) -> int | None:
-        with self._lock:
-            return next((r for r, other in self._links.items() if other is link), None)
-
-    def _leave(self, link: Connection) -> int | None:
-        with self._lock:
-            self._arrived = [(a, other) for a, other in self._arrived if other is not link]
-        return self._rank_of(link)
-
-    def _share(self, rank: int | None, turn: int, value: Any) -> None:
-        """Hand a value of every rank to every rank, once all have given theirs."""
-        if rank is None:
+    def _name_world(self) -> None:
+        guests = list(self._guests.items())
+        chosen = choose([arrival for _, arrival in guests], self._ranks, self._per_executor)
+        if chosen is None:
             return
+        self._world = [Peer(**asdict(guests[i][1]), rank=rank) for rank, i in enumerate(chosen)]
+        self._links = {guests[i][0]: rank for rank, i in enumerate(chosen)}
+        peers = [asdict(p) for p in self._world]
+        for link, rank in self._links.items():
+            del self._guests[link]
+            link.send({"kind": "world", "rank": rank, "peers": peers})
+        self._named.set()
+
+    def _share(self, rank: int, turn: int, value: Any) -> None:
+        """Hand a value of every rank to every rank, once all have given theirs."""
         with self._lock:
             values = self._values.setdefault(turn, {})
             values[rank] = value
             if len(values) < len(self._world):
                 return
             del self._values[turn]
-            links = list(self._links.values())
         everyone = [values[r] for r in sorted(values)]
-        for link in links:
-            self._tell(link, {"kind": "shared", "values": everyone})
-
-    def _tell(self, link: Connection, body: dict[str, Any]) -> None:
-        with self._send_lock:
-            _send(link, body)
+        for link in self._links:
+            link.send({"kind": "shared", "values": everyone})
 
 
 class Member:
@@ -265,36 +295,63 @@ class Member:
     Args:
         invitation: From the driver.
         executor: Name of the executor that runs this task.
+        task: Number of the task, the same for copies of it; None when there are no copies.
+        host: Key of its host; None finds it out.
+
+    Attributes:
+        arrival: How this task presents itself.
+        rank: Its number; -1 before it joined.
+        peers: All ranks, in order.
+
+    Raises:
+        OSError: The driver cannot be reached, or its meeting is over.
     """
 
-    def __init__(self, invitation: Invitation, executor: str) -> None:
-        self._link: Connection = _connect(invitation)
-        here = socket.socket(fileno=os.dup(self._link.fileno()))
-        address = here.getsockname()[0]
-        here.close()
-        self.arrival = Arrival(executor, host_key(), platform.node(), address, os.getpid())
-        self._send_lock = threading.Lock()
-        self._shared: queue.Queue[list[Any] | None] = queue.Queue()
+    def __init__(
+        self,
+        invitation: Invitation,
+        executor: str,
+        *,
+        task: int | None = None,
+        host: str | None = None,
+    ) -> None:
+        self._link = Link.connect(invitation.address, invitation.key)
+        self.arrival = Arrival(
+            executor,
+            host or host_key(),
+            platform.node(),
+            self._link.local_host,
+            os.getpid(),
+            task=task,
+        )
+        self.rank, self.peers = -1, ()  # type: tuple[int, tuple[Peer, ...]]
+        self._shared: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()
         self._turn = 0
         self._why: str | None = None
-        self.rank, self.peers = -1, ()  # type: tuple[int, tuple[Peer, ...]]
+        self._ear: threading.Thread | None = None
 
-    def join(self) -> bool:
+    def join(self, on_stop: Callable[[], None] = lambda: None) -> bool:
         """Present this task and wait for the world.
+
+        Args:
+            on_stop: Called in a thread of its own when the driver ends the round, or is gone.
 
         Returns:
             Whether this task is a rank; False means it is not needed.
         """
-        self._say(asdict(self.arrival))
+        self._link.send(asdict(self.arrival))
         try:
-            body, _ = _receive(self._link)
-        except (EOFError, OSError):
+            body, _ = self._link.receive()
+        except OSError:
             return False
         if body["kind"] != "world":
             return False
         self.rank = body["rank"]
         self.peers = tuple(Peer(**p) for p in body["peers"])
-        threading.Thread(target=self._listen, name="zoo-member", daemon=True).start()
+        self._ear = threading.Thread(
+            target=self._listen, args=(on_stop,), name="zoo-member", daemon=True
+        )
+        self._ear.start()
         return True
 
     @property
@@ -316,7 +373,7 @@ class Member:
         """Give a small JSON value, get everybody's in order of rank. Every rank must call it."""
         self.check()
         self._turn += 1
-        self._say({"kind": "share", "turn": self._turn, "value": value})
+        self._link.send({"kind": "share", "turn": self._turn, "value": value})
         values = self._shared.get()
         if values is None:
             raise Stopped(self._why)
@@ -324,60 +381,41 @@ class Member:
 
     def report(self, facts: dict[str, Any]) -> None:
         """Tell the driver how far this rank is. Never blocks on an answer."""
-        self._say({"kind": "progress", **facts})
+        self._link.send({"kind": "progress", **facts})
 
     def finish(self, payload: bytes, facts: dict[str, Any] | None = None) -> None:
         """Hand over the result of this rank."""
-        self._say({"kind": "result", **(facts or {})}, payload)
+        self._link.send({"kind": "result", **(facts or {})}, payload)
 
     def fail(self, payload: bytes, facts: dict[str, Any]) -> None:
         """Hand over an error of this rank."""
-        self._say({"kind": "error", **facts}, payload)
+        self._link.send({"kind": "error", **facts}, payload)
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection, once the driver has all that was sent."""
+        self._link.end(sending=True)
+        if self._ear is not None:
+            self._ear.join(_CLOSE_S)
+        self._link.end()
         self._link.close()
 
-    def _say(self, body: dict[str, Any], payload: bytes = b"") -> None:
-        with self._send_lock:
-            if not _send(self._link, body, payload):
-                self._why = self._why or "the driver is gone"
-
-    def _listen(self) -> None:
+    def _listen(self, on_stop: Callable[[], None]) -> None:
+        why = "the driver is gone"
         try:
             while True:
-                body, _ = _receive(self._link)
+                body, _ = self._link.receive()
                 if body["kind"] == "shared":
                     self._shared.put(body["values"])
                 elif body["kind"] == "stop":
-                    self._end(body["why"])
-        except (EOFError, OSError, TypeError):  # TypeError: the link was closed under recv
-            self._end("the driver is gone")
-
-    def _end(self, why: str) -> None:
-        self._why = self._why or why
+                    why = body["why"]
+                    break
+        except OSError:
+            pass
+        self._why = why
         self._shared.put(None)
+        on_stop()
 
 
-def _connect(invitation: Invitation) -> Connection:
-    link = Client(invitation.address, authkey=invitation.key)
-    sock = socket.socket(fileno=os.dup(link.fileno()))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.close()
-    return link
-
-
-def _send(link: Connection, body: dict[str, Any], payload: bytes = b"") -> bool:
-    try:
-        link.send_bytes(json.dumps({**body, "payload": bool(payload)}).encode())
-        if payload:
-            link.send_bytes(payload)
-    except OSError:
-        return False
-    return True
-
-
-def _receive(link: Connection) -> tuple[dict[str, Any], bytes]:
-    body = json.loads(link.recv_bytes())
-    payload = link.recv_bytes() if body.pop("payload") else b""
-    return body, payload
+def _listen_on(host: str) -> socket.socket:
+    family, _, _, _, place = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+    return socket.create_server(place, family=family, backlog=1024)

@@ -53,6 +53,9 @@ appender.console.filter.ports.type = RegexFilter
 appender.console.filter.ports.regex = .*could not bind on port \\\\d+\\\\. Attempting port.*
 appender.console.filter.ports.onMatch = DENY
 appender.console.filter.ports.onMismatch = NEUTRAL
+# Spark takes a driver JVM of Python for a shell, whose terminal gets this level at most.
+logger.shell.name = org.apache.spark.api.python.PythonGatewayServer
+logger.shell.level = {level}
 logger.native.name = org.apache.hadoop.util.NativeCodeLoader
 logger.native.level = error
 """

@@ -10,17 +10,20 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable
 
-from pyspark import InheritableThread, SparkContext
+from pyspark import InheritableThread, SparkContext, TaskContext
 
 from zoo.cluster.host import host_key
 from zoo.cluster.launch import Job, attend
 from zoo.cluster.meeting import Invitation
-from zoo.cluster.session import active_session, bind_address, is_local, nodes_and_cores
+from zoo.cluster.session import active_session
+from zoo.cluster.topology import bind_address, is_local, nodes_and_cores
 from zoo.errors import ClusterError, SlotsError
 
 __all__ = ["SparkLauncher"]
+
+_CANCEL_S = 10.0
 
 
 class SparkLauncher:
@@ -34,25 +37,36 @@ class SparkLauncher:
         """Where the driver listens for its executors."""
         return bind_address(self._context)
 
+    @property
+    def reached_at(self) -> str:
+        """The host that Spark tells its executors, where that is not the address to listen on."""
+        if is_local(self._context):
+            return self.address
+        return self._context.getConf().get("spark.driver.host") or self.address
+
     def places(self) -> tuple[int, int]:
         """Executors, and cores of each."""
         return nodes_and_cores(self._context)
 
     def require(self, ranks: int) -> None:
         """Refuse more ranks than the cluster has slots."""
-        executors, cores = self.places()
-        if ranks > executors * cores:
+        executors, slots = self._slots()
+        if ranks > executors * slots:
             raise SlotsError(
                 f"{ranks} task slots, one for each rank",
-                f"{executors} executors of {cores} cores",
+                f"{executors} executors of {slots} slots",
                 "Lower workers_per_node, or start with more cores or nodes.",
             )
 
     def start(self, invitation: Invitation, body: bytes, ranks: int) -> Job:
         """Run one job whose tasks attend the meeting."""
-        executors, cores = self.places()
-        tasks = ranks if executors == 1 or is_local(self._context) else executors * cores
+        executors, slots = self._slots()
+        tasks = ranks if executors == 1 else executors * slots
         return _SparkJob(self._context, invitation, body, tasks)
+
+    def _slots(self) -> tuple[int, int]:
+        executors, cores = self.places()
+        return executors, cores // int(self._context.getConf().get("spark.task.cpus") or 1)
 
 
 class _SparkJob:
@@ -64,15 +78,19 @@ class _SparkJob:
         self._ended = False
         blob = context.broadcast(body)
 
-        def rank(_: Iterator[int]) -> Iterator[int]:
+        def rank(_: Iterable[int]) -> Iterable[str]:
+            task = TaskContext.get()
+            assert task is not None
             # All workers of an executor are children of its one daemon.
-            attend(invitation, f"{host_key()}/{os.getppid()}", blob.value)
-            return iter(())
+            executor = f"{host_key()}/{os.getppid()}"
+            unreached = attend(invitation, executor, blob.value, task=task.partitionId())
+            return [unreached] if unreached else []
 
         def run() -> None:
             context.setJobGroup(self._group, "zoo: training ranks", interruptOnCancel=True)
             try:
-                context.parallelize(range(tasks), tasks).mapPartitions(rank).count()
+                words = context.parallelize(range(tasks), tasks).mapPartitions(rank).collect()
+                self._error = _unreached(words[0]) if words else None
             except Exception as exc:  # noqa: BLE001 - kept for whoever waits for the job
                 self._error = None if self._ended else _explained(exc)
             finally:
@@ -96,7 +114,14 @@ class _SparkJob:
         if self._thread.is_alive():
             self._ended = True
             self._context.cancelJobGroup(self._group)
-            self._thread.join(10.0)
+            self._thread.join(_CANCEL_S)
+
+
+def _unreached(why: str) -> ClusterError:
+    return ClusterError(
+        "executors that reach the driver", why,
+        "Open the driver's ports to them, or set spark.driver.host to an address they know.",
+    )  # fmt: skip
 
 
 def _explained(error: Exception) -> BaseException:

@@ -1,7 +1,7 @@
 """The process that cleans up after another one, however that one ended.
 
-`zoo.cluster.guard` starts this file as a script of its own. It imports the standard library only,
-so it stays a few megabytes small, and it ignores the signals that end whole process groups.
+`zoo.cluster.guard` starts this file as a script of its own, with the signals blocked that end
+whole process groups. It imports the standard library only, so it stays a few megabytes small.
 
 Its arguments are the owner's process id, the owner's start time, and `pipe` or `process`: what
 tells it that the owner is gone. Commands arrive on stdin, each a word, a space, an argument and a
@@ -152,8 +152,6 @@ def main(owner: int, started: str, until: str) -> None:
         until: `pipe`: the owner is also gone when stdin ends. `process`: the end of stdin means
             nothing, since the one that writes it may end long before the owner.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
     watcher = Watcher()
     inputs = [0]
     while start_time(owner) == started:

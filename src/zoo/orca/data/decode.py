@@ -6,18 +6,21 @@ one error with the number of rows, however many partitions hold them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zoo.orca.data.plan import ColumnPlan, TensorSpec
+from zoo.orca.data.plan import ColumnPlan, TensorPlan, TensorSpec
 
-__all__ = ["CellError", "Flaw", "decode_tensor"]
+__all__ = ["CellError", "Flaw", "PlanDecoder", "add_flaw", "decode_tensor"]
 
 _EXAMPLE_LENGTH = 200
+_PIECE_BYTES = 16 << 20
+# Rows that are decoded to learn how large a row is: an image may have megabytes.
+_UNKNOWN_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,73 @@ class CellError(Exception):
         self.flaws, self.flaw = flaws, flaws[0]
 
 
+def add_flaw(total: dict[tuple[str, str], Flaw], flaw: Flaw) -> None:
+    """Add to what was counted of this column and kind; the first example is kept."""
+    key = (flaw.column, flaw.kind)
+    before = total.get(key, Flaw(*key, 0))
+    total[key] = replace(
+        before, rows=before.rows + flaw.rows, example=before.example or flaw.example
+    )
+
+
+class PlanDecoder:
+    """Decodes the batches of one partition, and counts the cells that cannot be.
+
+    Args:
+        plan: The tensors; its columns are those of the batches, in order.
+
+    Attributes:
+        tensors: With shapes and dtypes known after the first rows.
+        flaws: What was found so far, by column and kind.
+    """
+
+    def __init__(self, plan: TensorPlan) -> None:
+        self.tensors = list(plan.tensors)
+        self.flaws: dict[tuple[str, str], Flaw] = {}
+        self._cut = len(plan.features)
+        at = {name: i for i, name in enumerate(plan.columns)}
+        self._places = [[at[c.name] for c in t.columns] for t in plan.tensors]
+
+    def pieces(self, batch: pa.RecordBatch) -> Iterator[list[np.ndarray]]:
+        """The rows of a batch, some megabytes at a time; none any more after a flaw.
+
+        Yields:
+            One array for each tensor.
+        """
+        start = 0
+        while start < batch.num_rows:
+            piece = batch.slice(start, self._piece_rows())
+            start += piece.num_rows
+            arrays = self._decode(piece)
+            if not self.flaws:
+                found = zip(self.tensors, arrays, strict=True)
+                self.tensors = [replace(t, dtype=a.dtype.name, shape=a.shape[1:]) for t, a in found]
+                yield arrays
+
+    def _piece_rows(self) -> int:
+        size = 0
+        for spec in self.tensors:
+            if spec.shape is None or spec.dtype is None:
+                return _UNKNOWN_ROWS
+            size += np.dtype(spec.dtype).itemsize * int(np.prod(spec.shape, dtype=np.int64))
+        return max(1, _PIECE_BYTES // max(1, size))
+
+    def _decode(self, piece: pa.RecordBatch) -> list[np.ndarray]:
+        columns, arrays = piece.columns, []
+        flaws: dict[tuple[str, str], Flaw] = {}
+        for k, (spec, places) in enumerate(zip(self.tensors, self._places, strict=True)):
+            try:
+                arrays.append(
+                    decode_tensor(spec, [columns[i] for i in places], label=k >= self._cut)
+                )
+            except CellError as exc:
+                # A column may be in several tensors; its rows are bad once.
+                flaws |= {(flaw.column, flaw.kind): flaw for flaw in exc.flaws}
+        for flaw in flaws.values():
+            add_flaw(self.flaws, flaw)
+        return arrays
+
+
 def decode_tensor(
     spec: TensorSpec, columns: Sequence[pa.Array], *, label: bool = False
 ) -> np.ndarray:
@@ -69,7 +139,8 @@ def decode_tensor(
     rows = len(columns[0])
     if not rows:
         return np.empty((0, *(spec.shape or ())), dtype=spec.dtype)
-    parts, flaws = [], []
+    parts: list[np.ndarray] = []
+    flaws: list[Flaw] = []
     for plan, array in zip(spec.columns, columns, strict=True):
         try:
             parts.append(_decode(plan, array, label))
@@ -106,7 +177,7 @@ def _side_by_side(spec: TensorSpec, parts: Sequence[np.ndarray], rows: int) -> n
 
 def _decode(plan: ColumnPlan, array: pa.Array, label: bool) -> np.ndarray:
     """Cells as an array of n rows that is fit for the dtype of the plan, and not yet of it."""
-    if array.null_count and plan.kind != "array":
+    if array.null_count and plan.kind != "array":  # an array may hold more of them
         raise CellError(Flaw(plan.name, "null", array.null_count))
     values = _DECODERS[plan.kind](plan, array)
     if plan.exact:
@@ -128,7 +199,9 @@ def _cast(plan: ColumnPlan, values: np.ndarray, out: np.ndarray | None = None) -
     except FloatingPointError:
         with np.errstate(over="ignore"):
             lost = np.isinf(values.astype(plan.dtype)) & np.isfinite(values)
-        raise CellError(Flaw(plan.name, "overflow", _bad_rows(lost), str(values[lost][0]))) from None
+        raise CellError(
+            Flaw(plan.name, "overflow", _bad_rows(lost), str(values[lost][0]))
+        ) from None
 
 
 def _flat(array: pa.Array) -> np.ndarray:
@@ -152,30 +225,40 @@ def _timestamp(plan: ColumnPlan, array: pa.Array) -> np.ndarray:
 
 
 def _array(plan: ColumnPlan, array: pa.Array) -> np.ndarray:
-    rows, shape, values, owner = len(array), [], array, np.arange(len(array))
-    holes = np.zeros(rows, dtype=bool)
-    if values.null_count:
-        holes |= _flat(values.is_null())
-    odd, example = np.zeros(rows, dtype=bool), ""
-    while pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
-        lengths = _flat(pc.fill_null(pc.list_value_length(values), 0))
+    shape, values = [], array
+    while _is_list(values):
+        lengths = _flat(pc.list_value_length(values))
         length = int(lengths[0]) if len(lengths) else 0
-        if (other := lengths != length).any():
-            example = example or f"lengths {length} and {int(lengths[other][0])}"
-            odd[owner[other]] = True
+        if values.null_count or (lengths != length).any():
+            raise _array_flaw(plan, array)
         shape.append(length)
-        # Not `.values`: a slice of an array still has the elements of the whole there.
+        # Not `.values`: behind a slice it still has the elements of the whole array.
         values = values.flatten()
-        if values.null_count or odd.any() or holes.any():
-            owner = np.repeat(owner, lengths)
-            holes[owner[_flat(values.is_null())]] = True
-        elif len(shape) > 0:
-            owner = np.repeat(owner, length)
+    if values.null_count:
+        raise _array_flaw(plan, array)
+    return _flat(values).reshape(len(array), *shape)
+
+
+def _array_flaw(plan: ColumnPlan, array: pa.Array) -> CellError:
+    """Count the rows that are null or hold one, or else those of another length than the first."""
+    holes, odd = np.zeros((2, len(array)), dtype=bool)
+    values, owner, example = array, np.arange(len(array)), ""
+    while _is_list(values):
+        holes[owner[_flat(values.is_null())]] = True
+        lengths = _flat(pc.fill_null(pc.list_value_length(values), 0))
+        if (other := lengths != lengths[:1]).any():
+            odd[owner[other]] = True
+            example = example or f"lengths {int(lengths[0])} and {int(lengths[other][0])}"
+        owner, values = np.repeat(owner, lengths), values.flatten()
+    holes[owner[_flat(values.is_null())]] = True
     if holes.any():
-        raise CellError(Flaw(plan.name, "null", int(np.count_nonzero(holes))))
-    if odd.any():
-        raise _ragged(plan, int(np.count_nonzero(odd)), example)
-    return _flat(values).reshape(rows, *shape)
+        inside = "" if array.null_count else "inside the arrays"
+        return CellError(Flaw(plan.name, "null", int(np.count_nonzero(holes)), inside))
+    return _ragged(plan, int(np.count_nonzero(odd)), example)
+
+
+def _is_list(array: pa.Array) -> bool:
+    return bool(pa.types.is_list(array.type) or pa.types.is_large_list(array.type))
 
 
 def _vector(plan: ColumnPlan, array: pa.StructArray) -> np.ndarray:

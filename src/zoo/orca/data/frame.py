@@ -1,21 +1,250 @@
-"""Recognise what the user passed. (First form.)"""
+"""Recognise what the user passed, once, at the edge: from here on everything is a Spark DataFrame.
+
+A pandas DataFrame or an Arrow table becomes a Spark DataFrame with its rows in order, and results
+go back to the kind that came in. pandas takes missing values for nulls, and so do we.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
 
-class Frame:
-    """A frame."""
+from zoo.errors import ColumnError, ContractError
+from zoo.orca.data.decode import CellError, decode_tensor
+from zoo.orca.data.plan import ColumnPlan, TensorSpec, quoted
 
-    def __init__(self, spark: Any) -> None:
-        self.spark = spark
+__all__ = ["Frame", "as_frame", "pandas_to_arrow"]
 
-    def restore(self, result: Any) -> Any:
-        """Back."""
+_KINDS = "a Spark DataFrame, a pandas DataFrame, a pyarrow.Table or a creator function"
+# Spark knows no unsigned numbers and no half precision.
+_WIDER = {
+    pa.uint8(): pa.int16(),
+    pa.uint16(): pa.int32(),
+    pa.uint32(): pa.int64(),
+    pa.uint64(): pa.int64(),
+    pa.float16(): pa.float32(),
+    pa.date64(): pa.date32(),
+}
+
+
+@dataclass(frozen=True)
+class Frame(ABC):
+    """A frame in the form that everything works on.
+
+    Attributes:
+        spark: The rows, in the order in which they came.
+    """
+
+    spark: DataFrame
+
+    @abstractmethod
+    def restore(self, result: DataFrame, added: Sequence[str] = ("prediction",)) -> Any:
+        """Give a result back as the kind of frame that came in.
+
+        Args:
+            result: `spark` with more columns, its rows and their order unchanged.
+            added: The names of those columns.
+        """
+
+
+class _SparkFrame(Frame):
+    def restore(self, result: DataFrame, added: Sequence[str] = ("prediction",)) -> DataFrame:
         return result
 
 
-def as_frame(data: Any, session: Any) -> Frame:
-    """Recognise."""
-    return Frame(data)
+@dataclass(frozen=True)
+class _ArrowFrame(Frame):
+    table: pa.Table
+
+    def restore(self, result: DataFrame, added: Sequence[str] = ("prediction",)) -> pa.Table:
+        table = self.table
+        for name, column in _collect(result, added).items():
+            plain = _without_vectors(column)
+            at = table.schema.get_field_index(name)
+            table = (
+                table.append_column(name, plain) if at < 0 else table.set_column(at, name, plain)
+            )
+        return table
+
+
+@dataclass(frozen=True)
+class _PandasFrame(Frame):
+    pandas: pd.DataFrame
+
+    def restore(self, result: DataFrame, added: Sequence[str] = ("prediction",)) -> pd.DataFrame:
+        columns = {
+            name: pd.Series(_cells(column), index=self.pandas.index)
+            for name, column in _collect(result, added).items()
+        }
+        return self.pandas.assign(**columns)
+
+
+def as_frame(data: Any, session: SparkSession) -> Frame:
+    """Recognise a frame.
+
+    Args:
+        data: A Spark DataFrame, a pandas DataFrame or a `pyarrow.Table`.
+        session: Where data that is not in Spark goes.
+
+    Raises:
+        ContractError: It is none of these.
+        ColumnError: A column cannot become a Spark column.
+    """
+    if isinstance(data, DataFrame):
+        _require_classic_batch(data)
+        return _SparkFrame(data)
+    if isinstance(data, pd.DataFrame):
+        return _PandasFrame(_to_spark(pandas_to_arrow(data), session), data)
+    if isinstance(data, pa.Table):
+        return _ArrowFrame(_to_spark(data, session), data)
+    kind = type(data)
+    remedies = {
+        "pyspark.pandas": "Pass data.to_spark().",
+        "polars": "Pass data.to_arrow().",
+        "pyarrow": "Pass pyarrow.Table.from_batches([data]).",
+    }
+    remedy = next((r for m, r in remedies.items() if f"{kind.__module__}.".startswith(f"{m}.")), "")
+    raise ContractError(
+        _KINDS,
+        f"{kind.__module__}.{kind.__qualname__}",
+        remedy or "Convert the data to one of them.",
+    )
+
+
+def _require_classic_batch(frame: DataFrame) -> None:
+    if type(frame).__module__.startswith("pyspark.sql.connect"):
+        raise ContractError(
+            "a DataFrame of a classic Spark session",
+            "one of Spark Connect",
+            "Start Spark with init_orca_context() or SparkSession.builder.master(...) instead of "
+            "remote(...): Zoo's tasks need the SparkContext.",
+        )
+    if frame.isStreaming:
+        raise ContractError(
+            "a DataFrame of rows that are there",
+            "a streaming DataFrame",
+            "Work on each batch, in a function that writeStream.foreachBatch calls.",
+        )
+
+
+def pandas_to_arrow(data: pd.DataFrame) -> pa.Table:
+    """The columns of a pandas DataFrame, without its index.
+
+    Cells may hold lists or numpy arrays of numbers.
+
+    Raises:
+        ColumnError: A column holds things that have no common type.
+    """
+    names = [str(label) for label in data.columns]
+    columns = [_column(name, data.iloc[:, i]) for i, name in enumerate(names)]
+    return pa.Table.from_arrays(columns, names=names)
+
+
+def _column(name: str, series: pd.Series[Any]) -> pa.Array:
+    if series.dtype == object and (stacked := _stacked(series)) is not None:
+        return stacked
+    try:
+        return pa.Array.from_pandas(series)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
+        kinds = sorted({type(cell).__name__ for cell in series}) if series.dtype == object else []
+        shown = ", ".join(kinds[:5]) or str(series.dtype)
+        raise ColumnError(
+            f"cells of one type in column '{name}'",
+            f"{shown} ({str(exc).splitlines()[0]})",
+            f"Convert the column, with data['{name}'].astype(...) for example, or drop it.",
+        ) from None
+
+
+def _stacked(series: pd.Series[Any]) -> pa.Array | None:
+    """Numpy arrays of one shape as nested lists; None when the cells are anything else."""
+    cells = series.to_list()
+    first = cells[0] if cells else None
+    if not isinstance(first, np.ndarray) or not first.ndim or not first.size:
+        return None
+    if any(
+        not isinstance(c, np.ndarray) or (c.shape, c.dtype) != (first.shape, first.dtype)
+        for c in cells
+    ):
+        return None
+    array = pa.array(np.stack(cells).reshape(-1))
+    for width in reversed(first.shape):
+        array = pa.FixedSizeListArray.from_arrays(array, width)
+    return array
+
+
+def _to_spark(table: pa.Table, session: SparkSession) -> DataFrame:
+    names = table.column_names
+    columns = [_spark_column(n, c) for n, c in zip(names, table.columns, strict=True)]
+    # Spark makes a partition of every few thousand rows, and of every chunk however small.
+    plain = pa.Table.from_arrays(columns, names=names).combine_chunks()
+    frame = session.createDataFrame(plain)
+    slots = session.sparkContext.defaultParallelism
+    # Neighbours are joined, so the order stays.
+    return frame.coalesce(slots) if frame.rdd.getNumPartitions() > slots else frame
+
+
+def _spark_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        return column.cast(_spark_type(column.type))
+    except pa.ArrowException as exc:
+        raise ColumnError(
+            f"column '{name}' in a type that Spark has",
+            f"{column.type} ({str(exc).splitlines()[0]})",
+            "Cast or drop the column.",
+        ) from None
+
+
+def _spark_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _spark_type(kind.value_type)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return pa.list_(_spark_type(kind.value_type))
+    return _WIDER.get(kind, kind)
+
+
+def _collect(result: DataFrame, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+    table = result.select(*map(quoted, names)).toArrow()
+    return dict(zip(names, table.columns, strict=True))
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    names = [kind.field(i).name for i in range(kind.num_fields)]
+    return names == ["type", "size", "indices", "values"]
+
+
+def _holds_vectors(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind)) and _is_vector(kind.value_type)
+
+
+def _without_vectors(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """ML vectors, which predictions have in their dense form, as lists of numbers."""
+    if _is_vector(column.type):
+        chunks = [chunk.field("values") for chunk in column.chunks]
+        return pa.chunked_array(chunks, type=column.type.field("values").type)
+    if _holds_vectors(column.type):
+        kind = pa.list_(column.type.value_type.field("values").type)
+        chunks = [
+            pa.ListArray.from_arrays(chunk.offsets, chunk.values.field("values")).cast(kind)
+            for chunk in column.chunks
+        ]
+        return pa.chunked_array(chunks, type=kind)
+    return column
+
+
+def _cells(column: pa.ChunkedArray) -> Any:
+    """Numbers as a numpy array, several to a row as a list of arrays."""
+    column = _without_vectors(column)
+    if not pa.types.is_list(column.type):
+        return column.to_numpy()
+    spec = TensorSpec((ColumnPlan("cells", "array", None),), None, None)
+    try:
+        return [row for c in column.chunks if len(c) for row in decode_tensor(spec, [c])]
+    except CellError:
+        return column.to_pylist()

@@ -11,22 +11,22 @@ import logging
 import shutil
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 from py4j.protocol import Py4JError
-from pyspark import TaskContext
+from pyspark import SparkContext, TaskContext
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 
 from zoo.cluster.host import host_key, scratch_root
 from zoo.errors import ColumnError, InputError
-from zoo.orca.data.decode import CellError, Flaw, decode_tensor
-from zoo.orca.data.plan import TensorPlan, TensorSpec
+from zoo.orca.data.decode import Flaw, PlanDecoder, add_flaw
+from zoo.orca.data.plan import TensorPlan, quoted
 from zoo.orca.data.shard import Shard, ShardWriter
 
 __all__ = ["Ingested", "forget_ingested", "ingest", "raise_flaws"]
@@ -69,8 +69,16 @@ class Ingested:
             _remove(self.shards)
 
 
-# Shards of frames that Spark holds persisted: (frame, plan asked for, result). A handful at most.
-_kept: list[tuple[DataFrame, TensorPlan, Ingested]] = []
+class _Kept(NamedTuple):
+    """Shards of a frame that Spark holds persisted."""
+
+    frame: DataFrame
+    token: int
+    plan: TensorPlan
+    result: Ingested
+
+
+_kept: list[_Kept] = []
 _KEPT_FRAMES = 8
 
 
@@ -87,41 +95,40 @@ def ingest(frame: DataFrame, plan: TensorPlan, *, batch_size: int | None = None)
         InputError: The frame has no rows, or fewer than a batch.
     """
     _drop_stale(frame.sparkSession.sparkContext.applicationId)
-    persisted = _is_persisted(frame)
-    for held, asked, result in _kept if persisted else []:
-        if asked == plan and held.sameSemantics(frame) and _readable(result):
-            _require_rows(result.rows, batch_size)
-            return result
+    token = _cache_token(frame)
+    if token is not None and (found := _find_kept(frame, token, plan)):
+        _require_rows(found.rows, batch_size)
+        return found
     start = time.perf_counter()
     rows = _run(frame, plan)
     try:
         raise_flaws([Flaw(**f) for row in rows for f in json.loads(row["flaws"])])
         filled = [row for row in rows if row["rows"]]
         _require_rows(sum(row["rows"] for row in filled), batch_size)
-        layouts = [[(d, tuple(s)) for d, s in json.loads(row["layout"])] for row in filled]
-        _require_one_layout(plan, layouts, [row["rows"] for row in filled])
+        layout = _common_layout(plan, filled)
     except InputError:
         _remove(_shards(rows))
         raise
     result = Ingested(
-        plan.resolved(layouts[0]),
+        plan.resolved(layout),
         _shards(filled),
         time.perf_counter() - start,
         frame.sparkSession.sparkContext.applicationId,
-        persisted,
+        token is not None,
     )
-    if persisted:
-        _kept.append((frame, plan, result))
-        del _kept[:-_KEPT_FRAMES]
+    if token is not None:
+        _kept.append(_Kept(frame, token, plan, result))
+        for entry in _kept[:-_KEPT_FRAMES]:
+            forget_ingested(entry.result)
     _log.info("ingested %d rows in %.2f s", result.rows, result.seconds)
     return result
 
 
 def forget_ingested(result: Ingested | None = None) -> None:
     """Drop kept shards: those of one result that turned out to be lost, or all."""
-    for entry in [e for e in _kept if result is None or e[2] is result]:
+    for entry in [e for e in _kept if result is None or e.result is result]:
         _kept.remove(entry)
-        _remove(entry[2].shards)
+        _remove(entry.result.shards)
 
 
 def _run(frame: DataFrame, plan: TensorPlan) -> list[Any]:
@@ -130,7 +137,7 @@ def _run(frame: DataFrame, plan: TensorPlan) -> list[Any]:
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return write_partition(batches, plan, name)
 
-    columns = [frame[f"`{c}`"] for c in plan.columns]
+    columns = [frame[quoted(c)] for c in plan.columns]
     try:
         rows = frame.select(*columns).mapInArrow(write, _RESULT).collect()
     except BaseException:
@@ -146,53 +153,31 @@ def write_partition(
     task = TaskContext.get()
     assert task is not None
     folder = scratch_root() / name / f"{task.partitionId():06d}-{task.taskAttemptId()}"
-    at = {c: i for i, c in enumerate(plan.columns)}
-    places = [[at[c.name] for c in t.columns] for t in plan.tensors]
-    flaws: dict[tuple[str, str], Flaw] = {}
-    tensors, cut = list(plan.tensors), len(plan.features)
-    with ShardWriter(folder, len(tensors)) as writer:
+    decoder = PlanDecoder(plan)
+    with ShardWriter(folder, len(plan.tensors)) as writer:
         for batch in batches:
-            if not batch.num_rows:
-                continue
-            arrays = []
-            for k, spec in enumerate(tensors):
-                try:
-                    arrays.append(
-                        decode_tensor(spec, [batch.column(i) for i in places[k]], label=k >= cut)
-                    )
-                except CellError as exc:
-                    _count(flaws, exc.flaw)
-            if flaws:
-                continue
-            for k, array in enumerate(arrays):
-                if tensors[k].shape is None or tensors[k].dtype is None:
-                    tensors[k] = _settled(tensors[k], array)
-            writer.append(arrays)
-    rows = 0 if flaws else writer.rows
-    if flaws:
+            for arrays in decoder.pieces(batch):
+                writer.append(arrays)
+    rows = writer.rows
+    if decoder.flaws:
+        rows = 0
         shutil.rmtree(folder, ignore_errors=True)
     values = [
         task.partitionId(), rows, host_key(), str(folder) if rows else "", writer.bytes,
-        json.dumps([(t.dtype, t.shape) for t in tensors]),
-        json.dumps([asdict(f) for f in flaws.values()]),
+        json.dumps([(t.dtype, t.shape) for t in decoder.tensors]),
+        json.dumps([asdict(f) for f in decoder.flaws.values()]),
     ]  # fmt: skip
     names = [part.split()[0] for part in _RESULT.split(", ")]
     yield pa.RecordBatch.from_pydict({n: [v] for n, v in zip(names, values, strict=True)})
 
 
-def _settled(spec: TensorSpec, array: np.ndarray) -> TensorSpec:
-    return TensorSpec(spec.columns, array.dtype.name, array.shape[1:])
-
-
-def _count(flaws: dict[tuple[str, str], Flaw], flaw: Flaw) -> None:
-    key = (flaw.column, flaw.kind)
-    before = flaws.get(key)
-    rows, example = (before.rows, before.example) if before else (0, "")
-    flaws[key] = Flaw(flaw.column, flaw.kind, rows + flaw.rows, example or flaw.example)
-
-
 _FLAWS = {
-    "null": ("no nulls", "null", "Fill or drop them: df.fillna(0, ['{c}']) or df.dropna()."),
+    "null": (
+        "no nulls",
+        "null",
+        "Fill or drop them: df.fillna(0, ['{c}']) or df.dropna(subset=['{c}']), or inside arrays "
+        "with pyspark.sql.functions.transform.",
+    ),
     "nan": ("labels that are numbers", "NaN", "Drop them: df.dropna(subset=['{c}'])."),
     "ragged": (
         "one shape in all rows",
@@ -200,9 +185,15 @@ _FLAWS = {
         "Pad or cut the arrays to one length; for images give the decoder a size.",
     ),
     "inexact": (
-        "whole numbers that the float type holds exactly",
-        "larger values",
-        "Keep them whole: decoders={{'{c}': 'int64'}}.",
+        "numbers that the dtype of the tensor holds exactly",
+        "others",
+        "Keep whole numbers whole with decoders={{'{c}': 'int64'}} and an entry of their own in "
+        "feature_cols; if rounding does no harm, cast the column in Spark.",
+    ),
+    "overflow": (
+        "numbers that the dtype of the tensor can hold",
+        "larger ones",
+        "Scale them, or ask for decoders={{'{c}': 'float64'}}.",
     ),
     "undecodable": (
         "cells that the decoder can read",
@@ -220,7 +211,7 @@ def raise_flaws(flaws: Sequence[Flaw]) -> None:
     """
     total: dict[tuple[str, str], Flaw] = {}
     for flaw in flaws:
-        _count(total, flaw)
+        add_flaw(total, flaw)
     if not total:
         return
     worst, *others = sorted(total.values(), key=lambda f: -f.rows)
@@ -247,42 +238,73 @@ def _require_rows(rows: int, batch_size: int | None) -> None:
         )
 
 
-def _require_one_layout(
-    plan: TensorPlan, layouts: Sequence[Sequence[tuple[str, tuple[int, ...]]]], rows: Sequence[int]
-) -> None:
+def _common_layout(plan: TensorPlan, parts: Sequence[Any]) -> list[tuple[str, tuple[int, ...]]]:
+    """The dtypes and shapes that all partitions found.
+
+    Raises:
+        ColumnError: Some found others than most rows have.
+    """
+    found = [[(d, tuple(s)) for d, s in json.loads(part["layout"])] for part in parts]
+    layout = []
     for k, spec in enumerate(plan.tensors):
-        odd = [n for lay, n in zip(layouts, rows, strict=True) if lay[k] != layouts[0][k]]
-        if odd:
-            other = next(lay[k] for lay in layouts if lay[k] != layouts[0][k])
-            example = f"{layouts[0][k]} and {other}"
-            raise_flaws([Flaw(spec.columns[0].name, "ragged", sum(odd), example)])
+        rows: Counter[tuple[str, tuple[int, ...]]] = Counter()
+        for one, part in zip(found, parts, strict=True):
+            rows[one[k]] += part["rows"]
+        (usual, _), *others = rows.most_common()
+        if others:
+            (other, _), column = others[0], next(c for c in spec.columns if c.shaped)
+            at, what = (1, "shapes") if usual[1] != other[1] else (0, "dtypes")
+            odd = sum(n for _, n in others)
+            raise_flaws([Flaw(column.name, "ragged", odd, f"{what} {usual[at]} and {other[at]}")])
+        layout.append(usual)
+    return layout
 
 
 def _shards(rows: Sequence[Any]) -> tuple[Shard, ...]:
     return tuple(Shard(r["shard"], r["rows"], r["host"], r["path"], r["bytes"]) for r in rows)
 
 
-def _readable(result: Ingested) -> bool:
-    """Whether the shards of this host are there; those of others are looked at by their ranks."""
-    here = host_key()
-    if all(Path(s.path).is_dir() for s in result.shards if s.host == here):
-        return True
-    forget_ingested(result)
-    return False
+def _find_kept(frame: DataFrame, token: int, plan: TensorPlan) -> Ingested | None:
+    """Kept shards of this frame and plan, if they are still there."""
+    for held in _kept:
+        # Frames that differ in nothing but the names of columns have the same semantics.
+        same = (held.token, held.plan, held.frame.columns) == (token, plan, frame.columns)
+        if same and held.frame.sameSemantics(frame):
+            # The shards of other hosts are looked at by the ranks there.
+            here = [s for s in held.result.shards if s.host == host_key()]
+            if all(Path(s.path).is_dir() for s in here):
+                return held.result
+            forget_ingested(held.result)
+            break
+    return None
 
 
-def _is_persisted(frame: DataFrame) -> bool:
-    level = frame.storageLevel
-    return level.useMemory or level.useDisk
+def _cache_token(frame: DataFrame) -> int | None:
+    """What tells the blocks of a persisted frame from others; None when it is not persisted.
+
+    A frame may be persisted anew with other rows: after `unpersist`, or by Spark itself when it
+    writes to the files that the frame was read from.
+    """
+    try:
+        session = frame.sparkSession._jsparkSession
+        cached = session.sharedState().cacheManager().lookupCachedData(frame._jdf)
+        if not cached.isDefined():
+            return None
+        blocks = cached.get().cachedRepresentation().cacheBuilder()
+        jvm: Any = frame.sparkSession._jvm
+        return int(jvm.java.lang.System.identityHashCode(blocks))
+    except Py4JError as exc:
+        _log.debug("cannot tell whether the frame is persisted: %s", exc)
+        return None
 
 
 def _drop_stale(application: str) -> None:
     """Forget frames that were unpersisted, and those of an application that has ended."""
-    for entry in list(_kept):
-        if entry[2].application != application:
-            _kept.remove(entry)
-        elif not _is_persisted(entry[0]):
-            forget_ingested(entry[2])
+    for held in list(_kept):
+        if held.result.application != application:
+            _kept.remove(held)
+        elif _cache_token(held.frame) != held.token:
+            forget_ingested(held.result)
 
 
 def _remove(shards: Iterable[Shard]) -> None:
@@ -297,10 +319,10 @@ def _remove(shards: Iterable[Shard]) -> None:
 
 def _sweep(name: str) -> None:
     """Remove what tasks wrote under this name, wherever they ran."""
-    session = SparkSession.getActiveSession()
-    if session is None:
+    # Not the active session: that of another thread is not seen in this one.
+    context = SparkContext._active_spark_context
+    if context is None:
         return
-    context = session.sparkContext
     slots = context.defaultParallelism
     try:
         context.parallelize(range(slots), slots).foreach(

@@ -9,16 +9,19 @@ How a column becomes numbers:
 | boolean | scalar, 0 or 1 | the float type of the plan |
 | date | scalar, days since 1970-01-01 | int64 |
 | timestamp, with or without zone | scalar, seconds since 1970-01-01 UTC | float64 |
-| array of numbers, nested or not | one fixed shape in the whole frame | the float type of the plan |
+| array of numbers, nested or not | one shape in the whole frame | the float type of the plan |
 | ML vector, dense or sparse | 1-D | the float type of the plan |
 | binary | what its decoder returns | what its decoder returns |
 
-The float type is float32 unless the model is in double precision. Whole numbers inside an array
-must be exact in it; `decoders={"ids": "int64"}` asks for another dtype for any column.
+The float type is float32 unless the model is in double precision. Columns side by side make a
+matrix: of int64 if all are whole, else of the float type. Whole numbers that become floats, in a
+matrix or inside an array, must be exact in it, because a rounded identifier is another one.
+`decoders={"ids": "int64"}` asks for another dtype for any column.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,7 +31,15 @@ from pyspark.sql import types as T
 
 from zoo.errors import ColumnError, ContractError
 
-__all__ = ["ColumnPlan", "Columns", "Decoder", "TensorPlan", "TensorSpec", "plan_columns"]
+__all__ = [
+    "ColumnPlan",
+    "Columns",
+    "Decoder",
+    "TensorPlan",
+    "TensorSpec",
+    "plan_columns",
+    "quoted",
+]
 
 Decoder = Callable[[bytes], np.ndarray] | str
 Columns = Sequence[str | Sequence[str]]
@@ -46,7 +57,7 @@ class ColumnPlan:
         kind: `scalar`, `date`, `timestamp`, `array`, `vector` or `bytes`.
         dtype: The numpy dtype it becomes; None when the decoder decides.
         decode: Turns one binary cell into an array.
-        exact: Refuse whole numbers that the dtype cannot hold.
+        exact: Refuse numbers that the dtype cannot hold exactly.
     """
 
     name: str
@@ -54,6 +65,11 @@ class ColumnPlan:
     dtype: str | None
     decode: Callable[[bytes], np.ndarray] | None = None
     exact: bool = False
+
+    @property
+    def shaped(self) -> bool:
+        """Whether the shape of a row is known from the data only."""
+        return self.kind in ("array", "vector", "bytes")
 
 
 @dataclass(frozen=True)
@@ -96,9 +112,20 @@ class TensorPlan:
 
     def resolved(self, layout: Sequence[tuple[str, tuple[int, ...]]]) -> TensorPlan:
         """The plan with the dtypes and shapes that were found in the data."""
-        specs = [replace(t, dtype=d, shape=tuple(s)) for t, (d, s) in zip(self.tensors, layout, strict=True)]
+        found = zip(self.tensors, layout, strict=True)
+        specs = [replace(t, dtype=d, shape=tuple(s)) for t, (d, s) in found]
         cut = len(self.features)
         return TensorPlan(tuple(specs[:cut]), tuple(specs[cut:]))
+
+
+def quoted(name: str) -> str:
+    """The name of a column in a form that Spark takes as one name, whatever is in it.
+
+    Example:
+        >>> quoted("petal.length")
+        '`petal.length`'
+    """
+    return "`" + name.replace("`", "``") + "`"
 
 
 def plan_columns(
@@ -126,47 +153,71 @@ def plan_columns(
 
     Raises:
         ContractError: `feature_cols` or `label_cols` is missing.
-        ColumnError: A column is missing or has a type that no tensor can hold.
+        ColumnError: A column is missing, has a namesake, or has a type that no tensor can hold.
     """
-    features = _groups(feature_cols, "feature_col")
-    labels = _groups(label_cols, "label_cols") if need_labels or label_cols else []
-    fields = {field.name: field for field in schema.fields}
-    missing = [n for group in features + labels for n in group if n not in fields]
-    if missing:
-        raise ColumnError(
-            f"columns of the frame, which has {', '.join(fields) or 'none'}",
-            ", ".join(map(repr, missing)),
-            "Correct feature_cols or label_cols; names are case-sensitive here.",
-        )
+    features = _entries(feature_cols, "feature_col")
+    labels = _entries(label_cols, "label_cols") if need_labels or label_cols else []
+    fields = _fields(schema, [n for entry in features + labels for n in _names(entry)])
     known = dict(decoders or {})
 
-    def spec(group: Sequence[str]) -> TensorSpec:
-        return _tensor([_column(fields[n], float_dtype, known.get(n)) for n in group], float_dtype)
+    def spec(entry: str | list[str]) -> TensorSpec:
+        columns = [_column(fields[n], float_dtype, known.get(n)) for n in _names(entry)]
+        if len(columns) == 1 and (isinstance(entry, str) or columns[0].shaped):
+            return _alone(columns[0])
+        return _matrix(columns, float_dtype, known)
 
-    planned = [spec(g) for g in features]
+    planned = [spec(entry) for entry in features]
     if assemble and len(planned) > 1 and all(c.kind != "bytes" for t in planned for c in t.columns):
-        planned = [_tensor([c for t in planned for c in t.columns], float_dtype)]
-    return TensorPlan(tuple(planned), tuple(spec(g) for g in labels))
+        names = [n for entry in features for n in _names(entry)]
+        planned = [spec(names)]
+    return TensorPlan(tuple(planned), tuple(spec(entry) for entry in labels))
 
 
-def _groups(cols: Columns | None, argument: str) -> list[list[str]]:
-    if isinstance(cols, str):
-        cols = [cols]
-    if not cols:
+def _entries(cols: Columns | None, argument: str) -> list[str | list[str]]:
+    name = f"{argument.removesuffix('s')}s"
+    entries: list[Any] = [cols] if isinstance(cols, str) else list(() if cols is None else cols)
+    if not entries:
         raise ContractError(
             f"column names ({argument} must be provided for a DataFrame)",
             repr(cols),
-            f"Pass {argument.removesuffix('s')}s=['...'].",
+            f"Pass {name}=['...'].",
         )
-    groups = [[c] if isinstance(c, str) else list(c) for c in cols]
-    wrong = [c for g in groups for c in g if not isinstance(c, str)]
-    if wrong or not all(groups):
+    entries = [list(e) if isinstance(e, list | tuple) else e for e in entries]
+    if not all(_names(e) and all(isinstance(n, str) for n in _names(e)) for e in entries):
         raise ContractError(
-            f"{argument.removesuffix('s')}s as names, or lists of names to put side by side",
-            repr(list(cols)),
+            f"{name} as names, or lists of names to put side by side",
+            repr(entries),
             "Use the names of the columns, not Column objects or numbers.",
         )
-    return groups
+    return entries
+
+
+def _names(entry: str | list[str]) -> list[str]:
+    return entry if isinstance(entry, list) else [entry]
+
+
+def _fields(schema: T.StructType, names: Sequence[str]) -> dict[str, T.StructField]:
+    """The fields of a schema by name, all of these names among them and each once."""
+    fields = {field.name: field for field in schema.fields}
+    if missing := [n for n in names if n not in fields]:
+        raise ColumnError(
+            f"columns of the frame, which has {_shown(list(fields))}",
+            ", ".join(map(repr, missing)),
+            "Correct feature_cols or label_cols; names are case-sensitive here.",
+        )
+    count = Counter(schema.fieldNames())
+    if twin := next((n for n in names if count[n] > 1), None):
+        raise ColumnError(
+            f"one column '{twin}' in the frame",
+            f"{count[twin]} of that name",
+            "Rename or drop the others, before or after the join that brought them.",
+        )
+    return fields
+
+
+def _shown(names: Sequence[str]) -> str:
+    rest = len(names) - 20
+    return ", ".join(names[:20]) + (f" and {rest} more" if rest > 0 else "") or "none"
 
 
 def _column(field: T.StructField, float_dtype: str, decoder: Decoder | None) -> ColumnPlan:
@@ -188,7 +239,8 @@ def _column(field: T.StructField, float_dtype: str, decoder: Decoder | None) -> 
         )
     kind, dtype, exact = _kind(field.dataType, float_dtype, field.name)
     if wanted is not None:
-        return ColumnPlan(field.name, kind, _checked_dtype(field.name, wanted))
+        dtype = _checked_dtype(field.name, wanted)
+        return ColumnPlan(field.name, kind, dtype, exact=np.dtype(dtype).kind != "f")
     return ColumnPlan(field.name, kind, dtype, exact=exact)
 
 
@@ -197,7 +249,7 @@ def _checked_dtype(name: str, wanted: str) -> str:
         dtype = np.dtype(wanted)
     except TypeError:
         dtype = np.dtype(object)
-    if dtype.kind not in "iufb":
+    if dtype.kind not in "iufb" or dtype.itemsize > 8:
         raise ColumnError(f"a numeric dtype for column '{name}'", repr(wanted), "Use 'int64' say.")
     return dtype.name
 
@@ -229,7 +281,9 @@ def _kind(data_type: Any, float_dtype: str, name: str) -> tuple[str, str, bool]:
 
 def _remedy(data_type: Any, name: str) -> str:
     if isinstance(data_type, T.StringType):
-        return f"Turn '{name}' into numbers first, with pyspark.ml.feature.StringIndexer for example."
+        return (
+            f"Turn '{name}' into numbers first, with pyspark.ml.feature.StringIndexer for example."
+        )
     if isinstance(data_type, T.StructType):
         return f"Select its fields: df.select('{name}.*')."
     if isinstance(data_type, T.MapType):
@@ -237,21 +291,37 @@ def _remedy(data_type: Any, name: str) -> str:
     return f"Cast or drop '{name}' with Spark SQL."
 
 
-def _tensor(columns: Sequence[ColumnPlan], float_dtype: str) -> TensorSpec:
-    """One column keeps its own dtype and shape; several become a matrix of one dtype."""
-    if len(columns) == 1:
-        only = columns[0]
-        return TensorSpec((only,), only.dtype, None if only.kind in _SHAPED else ())
+def _alone(column: ColumnPlan) -> TensorSpec:
+    return TensorSpec((column,), column.dtype, None if column.shaped else ())
+
+
+def _matrix(
+    columns: Sequence[ColumnPlan], float_dtype: str, known: Mapping[str, Decoder]
+) -> TensorSpec:
+    """Columns side by side, of one dtype: whole if all are, else floats."""
     if any(c.kind == "bytes" for c in columns):
-        names = ", ".join(c.name for c in columns)
         raise ColumnError(
-            "columns of numbers to put side by side", f"a binary column among {names}",
+            "columns of numbers to put side by side",
+            f"a binary column among {', '.join(c.name for c in columns)}",
             "Give the image its own entry in feature_cols.",
         )
-    whole = all(np.dtype(c.dtype).kind in "iu" for c in columns)
-    dtype = "int64" if whole else float_dtype
-    known = all(c.kind not in _SHAPED for c in columns)
-    return TensorSpec(tuple(columns), dtype, (len(columns),) if known else None)
-
-
-_SHAPED = ("array", "vector", "bytes")
+    whole = [c for c in columns if np.dtype(c.dtype).kind in "iub"]
+    moments = [c for c in columns if c.kind == "timestamp" and c.name not in known]
+    if len(whole) == len(columns):
+        dtype = np.result_type(*(str(c.dtype) for c in columns))
+    else:
+        floats = [str(c.dtype) for c in columns if c not in whole and c not in moments]
+        dtype = np.result_type(*floats or [float_dtype])
+    if moments and dtype.itemsize < 8:
+        raise ColumnError(
+            f"timestamp column '{moments[0].name}' in double precision",
+            f"a matrix of {dtype.name}, which would round it to minutes",
+            "Subtract a start in Spark and cast the seconds to double, or give the column its own "
+            "entry in feature_cols.",
+        )
+    plans = [
+        replace(c, dtype=dtype.name, exact=c.exact or (c in whole and c.name not in known))
+        for c in columns
+    ]
+    known_shape = not any(c.shaped for c in columns)
+    return TensorSpec(tuple(plans), dtype.name, (len(columns),) if known_shape else None)

@@ -20,9 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 
 __all__ = [
-    "Share",
     "ShardOrder",
-    "ShardSlice",
+    "Share",
     "epoch_batches",
     "rank_share",
     "step_bounds",
@@ -51,7 +50,7 @@ class ShardOrder:
 
     Args:
         rows: Rows in the shard.
-        key: What the order depends on, such as (seed, epoch, shard).
+        key: Whole numbers that the order depends on, such as (seed, epoch, shard).
         window: Rows shuffled together.
         shuffle: False keeps the rows as they are.
     """
@@ -59,7 +58,7 @@ class ShardOrder:
     def __init__(
         self, rows: int, key: Sequence[int], *, window: int = 1 << 20, shuffle: bool = True
     ) -> None:
-        self._key, self._shuffle = tuple(key), shuffle
+        self._key, self._shuffle = tuple(k % (1 << 64) for k in key), shuffle
         windows = max(1, -(-rows // window))
         visit = np.random.default_rng(self._key).permutation(windows) if shuffle else None
         cuts = np.arange(windows + 1, dtype=np.int64) * rows // windows
@@ -77,7 +76,7 @@ class ShardOrder:
         while start < stop:
             base, end = int(self._starts[index]), int(self._starts[index + 1])
             inside = self._window(index)[start - base : min(stop, end) - base]
-            parts.append(inside.astype(np.int64) + self._first[index])
+            parts.append(inside + self._first[index])
             start, index = min(stop, end), index + 1
         return np.concatenate(parts) if len(parts) != 1 else parts[0]
 
@@ -85,38 +84,28 @@ class ShardOrder:
         if self._held is None or self._held[0] != index:
             size = int(self._starts[index + 1] - self._starts[index])
             draw = np.random.default_rng((*self._key, int(self._windows[index])))
-            self._held = (index, draw.permutation(np.arange(size, dtype=np.int32)))
+            self._held = (index, draw.permutation(size).astype(np.int32))
         return self._held[1]
 
 
 @dataclass(frozen=True)
-class ShardSlice:
-    """Rows of one shard for a stretch of steps, and where each goes.
-
-    Attributes:
-        shard: Index in the list of shards.
-        span: First position in the shard's order, and the one after the last.
-        picks: Which of that span this rank takes, int64.
-        places: Row of the stretch's buffer for each of them, int64.
-    """
-
-    shard: int
-    span: tuple[int, int]
-    picks: np.ndarray
-    places: np.ndarray
-
-
-@dataclass(frozen=True)
 class Share:
-    """What one rank does in a stretch of steps.
+    """What one rank does in a stretch of steps: gather rows shard by shard, then put them in order.
 
     Attributes:
         starts: Row of the buffer where each step begins, shape (steps + 1,).
-        slices: Where the rows come from; shards that give none are left out.
+        spans: First position in the order of each shard that the stretch uses, and the one after
+            the last, shape (shards, 2).
+        ends: How many rows were gathered with those of a shard, shape (shards,).
+        picks: Which of the shard's span each gathered row is, int64.
+        places: Row of the buffer for each gathered row, int64.
     """
 
     starts: np.ndarray
-    slices: tuple[ShardSlice, ...]
+    spans: np.ndarray
+    ends: np.ndarray
+    picks: np.ndarray
+    places: np.ndarray
 
 
 def step_bounds(shard_rows: Sequence[int], steps: int, stretch: range) -> np.ndarray:
@@ -132,14 +121,21 @@ def step_bounds(shard_rows: Sequence[int], steps: int, stretch: range) -> np.nda
     """
     sizes = np.asarray(shard_rows, dtype=np.int64)
     rows, shards = int(sizes.sum()), len(sizes)
-    goal = np.arange(stretch.start, stretch.stop + 1, dtype=np.int64) * rows // steps
+    if not rows:
+        return np.zeros((len(stretch) + 1, shards), dtype=np.int64)
+    number = np.arange(stretch.start, stretch.stop + 1, dtype=np.int64)
+    # Not number * rows // steps: the product may be too large.
+    goal = number * (rows // steps) + number * (rows % steps) // steps
     # Time is cut into cells so fine that one holds hardly a row. In which cell the goal is
     # reached is found by halving; inside it, shards give in their order.
-    cells = 16 << max(rows, 1).bit_length()
+    cells = 16 << rows.bit_length()
+
+    width, buffer = sizes.astype(np.float64), np.empty((len(goal), shards))
 
     def given(cell: np.ndarray) -> np.ndarray:
-        time = np.minimum(cell / cells, 1.0)[:, None]
-        return np.floor(time * sizes[None, :] + 0.5).astype(np.int64)
+        np.multiply(np.minimum(cell / cells, 1.0)[:, None], width, out=buffer)
+        np.add(buffer, 0.5, out=buffer)
+        return np.floor(buffer, out=buffer)
 
     low = np.maximum(0, np.floor((goal - shards) * (cells / rows))).astype(np.int64)
     high = np.ceil((goal + shards) * (cells / rows)).astype(np.int64) + 1
@@ -147,10 +143,11 @@ def step_bounds(shard_rows: Sequence[int], steps: int, stretch: range) -> np.nda
         middle = (low + high) // 2
         early = given(middle).sum(axis=1) <= goal
         low, high = np.where(early, middle, low), np.where(early, high, middle)
-    before = given(low)
-    room = given(high) - before
+    before = given(low).astype(np.int64)
+    room = given(high).astype(np.int64) - before
     missing = (goal - before.sum(axis=1))[:, None]
-    return before + np.clip(missing - (np.cumsum(room, axis=1) - room), 0, room)
+    bounds: np.ndarray = before + np.clip(missing - (np.cumsum(room, axis=1) - room), 0, room)
+    return bounds
 
 
 def rank_share(bounds: np.ndarray, rank: int, ranks: int) -> Share:
@@ -162,29 +159,24 @@ def rank_share(bounds: np.ndarray, rank: int, ranks: int) -> Share:
         ranks: How many ranks the host has.
     """
     counts = np.diff(bounds, axis=0)
-    ends = np.cumsum(counts, axis=1)
-    offsets = ends - counts
+    offsets = np.cumsum(counts, axis=1) - counts
     total = counts.sum(axis=1, keepdims=True)
     low, high = rank * total // ranks, (rank + 1) * total // ranks
-    begin = np.clip(low - offsets, 0, counts)
-    finish = np.clip(high - offsets, 0, counts)
+    begin, finish = np.clip(low - offsets, 0, counts), np.clip(high - offsets, 0, counts)
     starts = np.concatenate([[0], np.cumsum(high - low)])
-    slices = []
-    for shard in np.flatnonzero((finish > begin).any(axis=0)):
-        first, length = begin[:, shard], finish[:, shard] - begin[:, shard]
-        span = int(bounds[0, shard]), int(bounds[-1, shard])
-        picks = _ranges(bounds[:-1, shard] + first - span[0], length)
-        places = _ranges(starts[:-1] + offsets[:, shard] + first - low[:, 0], length)
-        slices.append(ShardSlice(int(shard), span, picks, places))
-    return Share(starts, tuple(slices))
+    # From here on shard by shard.
+    lengths = (finish - begin).T
+    picks = _ranges((bounds[:-1] - bounds[0] + begin).T, lengths)
+    places = _ranges((starts[:-1, None] + offsets + begin - low).T, lengths)
+    return Share(starts, bounds[[0, -1]].T, np.cumsum(lengths.sum(axis=1)), picks, places)
 
 
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Ranges one after another: starts[i], starts[i] + 1, ... lengths[i] of them."""
-    ends = np.cumsum(lengths)
-    return np.arange(int(ends[-1]) if ends.size else 0) + np.repeat(
-        starts - (ends - lengths), lengths
-    )
+    flat = lengths.reshape(-1)
+    ends = np.cumsum(flat)
+    shift = np.repeat(starts.reshape(-1) - (ends - flat), flat)
+    return np.asarray(np.arange(len(shift)) + shift)
 
 
 def epoch_batches(

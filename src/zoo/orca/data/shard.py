@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 import numpy as np
+import pyarrow as pa
 
 from zoo.orca.data.plan import TensorPlan
 
@@ -83,8 +84,9 @@ def open_shard(shard: Shard, plan: TensorPlan) -> list[np.ndarray]:
         if not shard.rows or not np.prod(spec.shape, dtype=np.int64):
             arrays.append(np.empty(shape, dtype=spec.dtype))
             continue
-        path = Path(shard.path) / str(k)
-        arrays.append(np.memmap(path, dtype=spec.dtype, mode="r", shape=shape).view(np.ndarray))
+        # Not np.memmap: each of its mappings holds a file descriptor, and shards may be many.
+        with pa.memory_map(str(Path(shard.path) / str(k))) as file:
+            arrays.append(np.frombuffer(file.read_buffer(), dtype=spec.dtype).reshape(shape))
     return arrays
 
 

@@ -11,12 +11,21 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from zoo.orca.data.plan import TensorPlan
-from zoo.orca.data.schedule import ShardOrder, rank_share, step_bounds, step_count, window_rows
+from zoo.orca.data.schedule import (
+    ShardOrder,
+    Share,
+    rank_share,
+    step_bounds,
+    step_count,
+    window_rows,
+)
 from zoo.orca.data.shard import Shard, open_shard
 
 __all__ = ["ShardFeed"]
 
 _STRETCH_BYTES = 4 << 20
+# Each shard costs some microseconds a stretch, so it must give a fair piece.
+_SHARD_BYTES = 16 << 10
 
 
 class ShardFeed:
@@ -53,10 +62,9 @@ class ShardFeed:
         self._arrays = [open_shard(shards[k], plan) for k in self._mine]
         self._specs = [(t.dtype, t.shape or ()) for t in plan.tensors]
         row_bytes = sum(np.dtype(d).itemsize * int(np.prod(s)) for d, s in self._specs)
-        step_bytes = max(1, row_bytes * sum(self._rows) // (self.steps * place[1]))
-        # With many shards a stretch must be long enough that each gives it a fair piece.
-        least = 16 * len(self._mine) * place[1] * self.steps // max(1, sum(self._rows))
-        self._stretch = max(1, _STRETCH_BYTES // step_bytes, least)
+        step_bytes = row_bytes * sum(self._rows) // max(1, self.steps * place[1])
+        wanted = max(_STRETCH_BYTES, _SHARD_BYTES * len(self._mine))
+        self._stretch = max(1, wanted // max(1, step_bytes))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
         """The batches of an epoch from step `start` on, a stretch at a time.
@@ -75,13 +83,35 @@ class ShardFeed:
             stretch = range(first, min(first + self._stretch, self.steps))
             bounds = step_bounds(self._all_rows, self.steps, stretch)
             share = rank_share(bounds[:, self._mine], *self._place)
-            total = int(share.starts[-1])
-            out = [np.empty((total, *shape), dtype=dtype) for dtype, shape in self._specs]
-            for part in share.slices:
-                rows = orders[part.shard].take(*part.span)[part.picks]
-                for buffer, array in zip(out, self._arrays[part.shard], strict=True):
-                    if len(share.slices) == 1:
-                        np.take(array, rows, axis=0, out=buffer, mode="clip")
-                    else:
-                        buffer[part.places] = array[rows]
-            yield share.starts, out
+            rows = _rows_to_take(share, orders)
+            order = np.empty_like(share.places)
+            order[share.places] = np.arange(len(order))
+            yield share.starts, [self._gather(k, rows, order) for k in range(len(self._specs))]
+
+    def _gather(self, tensor: int, rows: Sequence[np.ndarray], order: np.ndarray) -> np.ndarray:
+        """Rows out of each shard, then in the order of the steps; always fresh memory."""
+        dtype, shape = self._specs[tensor]
+        found = np.empty((len(order), *shape), dtype=dtype)
+        at = 0
+        for arrays, mine in zip(self._arrays, rows, strict=True):
+            if len(mine):
+                # `clip` writes to `out` itself: the default takes a detour to check the indices.
+                np.take(arrays[tensor], mine, axis=0, out=found[at : at + len(mine)], mode="clip")
+                at += len(mine)
+        if sum(len(mine) > 0 for mine in rows) <= 1:
+            return found
+        return np.take(found, order, axis=0, out=np.empty_like(found), mode="clip")
+
+
+def _rows_to_take(share: Share, orders: Sequence[ShardOrder]) -> list[np.ndarray]:
+    """Row numbers in each shard."""
+    found, at = [], 0
+    for order, (low, high), end in zip(
+        orders, share.spans.tolist(), share.ends.tolist(), strict=True
+    ):
+        mine = share.picks[at:end]
+        # Picks are in order: as many as the span has are all of it.
+        whole = len(mine) == high - low
+        found.append(order.take(low, high) if whole else order.take(low, high)[mine])
+        at = end
+    return found

@@ -79,7 +79,9 @@ class FitReport:
         return "\n".join([head, *lines])
 
 
-def rank_times(epochs: Sequence[Sequence[EpochStats]], ready: Sequence[float]) -> tuple[RankTimes, ...]:
+def rank_times(
+    epochs: Sequence[Sequence[EpochStats]], ready: Sequence[float]
+) -> tuple[RankTimes, ...]:
     """Sum the epochs of every rank."""
     return tuple(
         RankTimes(

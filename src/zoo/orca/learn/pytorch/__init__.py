@@ -1,5 +1,19 @@
 """Train PyTorch models on Spark data."""
 
-from zoo.orca.learn.pytorch.estimator import Estimator
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zoo.orca.learn.pytorch.estimator import Estimator
 
 __all__ = ["Estimator"]
+
+
+def __getattr__(name: str) -> object:
+    # Lazily: ranks import the modules beside this one, and need nothing of the driver's side.
+    if name == "Estimator":
+        from zoo.orca.learn.pytorch.estimator import Estimator
+
+        return Estimator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -45,7 +45,7 @@ class Estimator:
     """Makes estimators for PyTorch models."""
 
     @staticmethod
-    def from_torch(
+    def from_torch(  # noqa: PLR0913 - the arguments that existing programs pass
         *,
         model: nn.Module | Callable[[dict[str, Any]], nn.Module],
         optimizer: Any = None,
@@ -177,7 +177,7 @@ class TorchEstimator:
 
     @property
     def _built(self) -> Built:
-        """Model, optimizer and schedule on the driver; made at first use, as creators may be slow."""
+        """Model, optimizer and schedule on the driver, made at first use."""
         if self._built_once is None:
             self._built_once = build(self._recipe)
         return self._built_once
@@ -187,7 +187,7 @@ class TorchEstimator:
         """Where the time of the last fit went; None before."""
         return self._report
 
-    def fit(
+    def fit(  # noqa: PLR0913 - the arguments that existing programs pass
         self,
         data: Any,
         epochs: int = 1,
@@ -328,9 +328,7 @@ class TorchEstimator:
         plan = self._layout(frame.spark, (feature_cols, None), need_labels=False)
         built = self._built
         columns = [frame.spark[f"`{c}`"] for c in plan.columns]
-        kind = prediction_type(
-            built, plan, lambda: frame.spark.select(*columns).limit(2).toArrow()
-        )
+        kind = prediction_type(built, plan, lambda: frame.spark.select(*columns).limit(2).toArrow())
         column = prediction_column(frame.spark, built, plan, kind, batch_size)
         return frame.restore(frame.spark.withColumn("prediction", column))
 
@@ -370,7 +368,9 @@ class TorchEstimator:
             blob = Path(model_path).read_bytes()
         except OSError as exc:
             raise InputError(
-                "a file written by save()", str(exc), "Cannot load the PyTorch model: check the path."
+                "a file written by save()",
+                str(exc),
+                "Cannot load the PyTorch model: check the path.",
             ) from exc
         self._epochs, self._iterations = load_state(self._built, blob)
         return self

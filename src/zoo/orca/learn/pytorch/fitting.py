@@ -121,43 +121,67 @@ def train(
         show_progress: None shows it where a person looks.
     """
     start = time.perf_counter()
-    for last_try in (False, True):
-        with _sources(world, data, validation, batch_size, order_seed, last_try) as opened:
-            train_source, validation_source, ingested = opened
-            ready = time.perf_counter()
-            full = Order(source=train_source, validation=validation_source, **order)
-            rows = ingested[0].rows if ingested else None
-            try:
-                with TrainingBar(full.epochs, rows, show=show_progress) as bar:
-                    results = world.run(
-                        train_rank,
-                        full,
-                        on_world=lambda peers: _require_placed(ingested, peers, last_try),
-                        on_progress=lambda message: bar.show(message.body),
-                    )
-            except ShardsLostError as exc:
-                if last_try:
-                    raise
-                _log.warning("ingesting again: %s", exc)
-                for result in ingested:
-                    forget_ingested(result)
-                continue
-            break
-    ended = time.perf_counter()
-    epochs = tuple(tuple(EpochStats(**e) for e in r.body["epochs"]) for r in results)
-    # Rank 0 has the longest view: it reports what all ranks agreed on.
-    train_s = sum(e.seconds for e in epochs[0])
-    report = FitReport(
-        seconds=ended - start,
-        ingest_s=ready - start,
-        start_s=max(0.0, ended - ready - train_s),
-        train_s=train_s,
-        rows=epochs[0][0].rows if epochs[0] else 0,
-        epochs=len(epochs[0]),
-        bytes_ingested=sum(i.bytes for i in ingested),
-        ranks=rank_times(epochs, [r.body["ready_s"] for r in results]),
-    )
-    return Trained(results[0].payload, epochs, report, ingested[0].plan if ingested else None)
+    job = _Job(world, order, show_progress, start)
+    with _sources(world, data, validation, batch_size, order_seed) as opened:
+        try:
+            return job.run(*opened)
+        except ShardsLostError as exc:
+            _log.warning("ingesting again: %s", exc)
+            for result in opened[2]:
+                forget_ingested(result)
+    with _sources(world, data, validation, batch_size, order_seed, spread=True) as opened:
+        return job.run(*opened, last_try=True)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One training over opened sources.
+
+    Attributes:
+        world: The ranks.
+        order: The fields of `Order` besides the data.
+        show_progress: None shows it where a person looks.
+        start: When the fit began, by the performance counter.
+    """
+
+    world: World
+    order: Mapping[str, Any]
+    show_progress: bool | None
+    start: float
+
+    def run(
+        self,
+        source: Source,
+        validation: Source | None,
+        ingested: Sequence[Ingested],
+        *,
+        last_try: bool = False,
+    ) -> Trained:
+        ready = time.perf_counter()
+        full = Order(source=source, validation=validation, **self.order)
+        rows = ingested[0].rows if ingested else None
+        with TrainingBar(full.epochs, rows, show=self.show_progress) as bar:
+            results = self.world.run(
+                train_rank,
+                full,
+                on_world=lambda peers: _require_placed(ingested, peers, last_try),
+                on_progress=lambda message: bar.show(message.body),
+            )
+        ended = time.perf_counter()
+        epochs = tuple(tuple(EpochStats(**e) for e in r.body["epochs"]) for r in results)
+        train_s = sum(e.seconds for e in epochs[0])
+        report = FitReport(
+            seconds=ended - self.start,
+            ingest_s=ready - self.start,
+            start_s=max(0.0, ended - ready - train_s),
+            train_s=train_s,
+            rows=epochs[0][0].rows if epochs[0] else 0,
+            epochs=len(epochs[0]),
+            bytes_ingested=sum(i.bytes for i in ingested),
+            ranks=rank_times(epochs, [r.body["ready_s"] for r in results]),
+        )
+        plan = ingested[0].plan if ingested else None
+        return Trained(results[0].payload, epochs, report, plan)
 
 
 def evaluate_on_ranks(world: World, data: LoaderSource, order: Mapping[str, Any]) -> list[Any]:
@@ -177,7 +201,8 @@ def _sources(
     validation: Data | None,
     batch_size: int,
     seed: int | None,
-    spread: bool,
+    *,
+    spread: bool = False,
 ) -> Iterator[tuple[Source, Source | None, list[Ingested]]]:
     """Ingest what are frames, and remove the shards afterwards."""
     if isinstance(data, LoaderSource):

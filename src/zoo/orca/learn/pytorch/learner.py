@@ -61,7 +61,7 @@ def loss_weight(loss: object, batch: Batch) -> float:
         return float(batch.rows)
     kept = target[target != loss.ignore_index]
     if loss.weight is None:
-        return kept.numel() * batch.rows / max(1, target.numel())
+        return float(kept.numel() * batch.rows / max(1, target.numel()))
     return float(loss.weight[kept].sum())
 
 
@@ -79,7 +79,9 @@ class FlatGradients:
         self._views: list[torch.Tensor] = []
         flats = []
         for dtype, chosen in ((torch.float32, False), (torch.float64, True)):
-            size = sum(p.numel() for p, w in zip(self._parameters, wide, strict=True) if w == chosen)
+            size = sum(
+                p.numel() for p, w in zip(self._parameters, wide, strict=True) if w == chosen
+            )
             flats.append(torch.zeros(size, dtype=dtype))
         at = [0, 0]
         for p, w in zip(self._parameters, wide, strict=True):

@@ -23,7 +23,6 @@ from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import types as T
 from pyspark.sql.functions import arrow_udf
-from pyspark.sql.pandas.functions import PythonEvalType
 
 from zoo.cluster.carried import carry, raise_carried
 from zoo.cluster.launch import pickled
@@ -124,7 +123,7 @@ def prediction_column(
         for arrays in batches:
             yield _predict(model, features, columns, arrays, batch_size)
 
-    udf = arrow_udf(predict, kind, PythonEvalType.SQL_SCALAR_ARROW_ITER_UDF)
+    udf = arrow_udf(predict, kind)
     result: Column = udf(*(frame[f"`{c}`"] for c in columns))
     return result
 

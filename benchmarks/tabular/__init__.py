@@ -1,0 +1,1 @@
+"""One tabular training job, and everyone who is measured on it."""
