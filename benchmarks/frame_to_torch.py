@@ -19,7 +19,14 @@ from typing import Any
 
 from tabular.__main__ import CONTENDERS
 from tabular.job import Job, Outcome, Run
-from tabular.report import claim_table, claims, loss_note, ratio_table, run_table
+from tabular.report import (
+    claim_table,
+    claims,
+    figure_table,
+    loss_notes,
+    ratio_table,
+    run_table,
+)
 
 # Above this a frame is not held by Spark, and contenders that need all rows in memory get fewer.
 _IN_MEMORY_ROWS = 4_000_000
@@ -131,9 +138,14 @@ def main() -> None:
             total.figures |= outcome.figures
     whole = next(iter(jobs.values()))
     found = claims(whole, total.runs, total.figures)
-    print(f"\n{run_table(total.runs)}\n\n{loss_note(total.runs)}\n\n{ratio_table(total.runs)}\n")
-    print("\n".join(f"{name}: {value:,.2f}" for name, value in total.figures.items()))
-    print(f"\n{claim_table(found)}")
+    parts = [
+        run_table(total.runs),
+        loss_notes(total.runs),
+        ratio_table(total.runs),
+        figure_table(total.figures),
+        claim_table(found),
+    ]
+    print("\n" + "\n\n".join(filter(None, parts)))
     if chosen.json:
         numbers = {
             "machine": facts,

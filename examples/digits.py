@@ -9,7 +9,7 @@ What it prints and draws, and its longer queries, are in `digits_demo` beside it
 
 import torch
 from digits_demo import arguments, fresh_process, queries, write_digits, write_report
-from torch import nn
+from torch import nn, optim
 
 from zoo.orca import OrcaContext, init_orca_context, stop_orca_context
 from zoo.orca.data.image import ImageDecoder, read_parquet, write_parquet
@@ -25,19 +25,19 @@ SPLIT = "SELECT *, pmod(hash(substring_index(image_id, '/', -2)), 5) = 0 AS held
 def network(config):
     torch.manual_seed(config["seed"])
     return nn.Sequential(
-        nn.Conv2d(config["channels"], 32, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25),
-        nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64 * 16, 128), nn.ReLU(),
-        nn.Dropout(0.5), nn.Linear(128, config["classes"]),
+        nn.Conv2d(config["channels"], 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(4), nn.Dropout(0.25), nn.Flatten(),
+        nn.Linear(1024, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, config["classes"]),
     )  # fmt: skip
 
 
 def estimator(args, classes):
     return Estimator.from_torch(
         model=network, loss=nn.CrossEntropyLoss(), metrics=[Accuracy()],
-        optimizer=lambda model, config: torch.optim.Adam(model.parameters(), lr=0.002),
+        optimizer=lambda model, config: optim.Adam(model.parameters()),
         config={"seed": args.seed, "channels": 3 if args.data else 1, "classes": classes},
-        workers_per_node=2 if args.cluster == "local" else 1,
+        scheduler_creator=lambda opt, _: optim.lr_scheduler.OneCycleLR(opt, 0.004, args.epochs + 1),
+        scheduler_step_freq="epoch", workers_per_node=2 if args.cluster == "local" else 1,
         decoders={"image": ImageDecoder(size=(32, 32)) if args.data else ImageDecoder(mode="L")},
     )  # fmt: skip
 
@@ -70,7 +70,7 @@ def train(spark, args, lap):
     lap("Predict", f"accuracy {accuracy:.4f} on the images held out")
     stop_orca_context()
     lap("Reload", fresh_process("--again"))
-    write_report(f"{args.out}/report.html", lap.seconds, est.report, epochs, accuracy, counts, *tables)
+    write_report(args.out, lap.seconds, est.report, epochs, accuracy, counts, *tables)
 
 
 def read_again(spark, args, lap):

@@ -110,7 +110,7 @@ def weights(columns: int) -> list[float]:
 
 
 def make_frame(spark: SparkSession, job: Job) -> DataFrame:
-    """Uniform columns and a noisy label, one partition for each rank as TorchDistributor asks."""
+    """Uniform columns and a noisy label; one partition a rank, as TorchDistributor asks."""
     from pyspark.sql import functions as F
 
     columns = [F.rand(seed=i).cast("float").alias(name) for i, name in enumerate(job.features)]

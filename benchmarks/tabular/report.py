@@ -40,7 +40,7 @@ class Claim:
 
 def run_table(runs: Sequence[Run]) -> str:
     """A line for each training."""
-    lines = [_HEADS]
+    lines: list[tuple[str, ...]] = [_HEADS] if runs else []
     for run in runs:
         numbers = (
             f"{run.seconds:.2f}", f"{run.rate:,.0f}", f"{run.steady_rate:,.0f}",
@@ -60,7 +60,7 @@ def ratio_table(runs: Sequence[Run]) -> str:
                 in_all, steady = our.rate / other.rate, our.steady_rate / other.steady_rate
                 name = f"{our.name} : {other.name}"
                 lines.append((name, str(our.batch), f"{in_all:.2f}", f"{steady:.2f}"))
-    return aligned(lines)
+    return aligned(lines) if len(lines) > 1 else ""
 
 
 def claims(job: Job, runs: Sequence[Run], figures: dict[str, float]) -> list[Claim]:
@@ -94,6 +94,8 @@ def _steady(run: Run) -> bool:
 
 def claim_table(found: Sequence[Claim]) -> str:
     """A line for each promise."""
+    if not found:
+        return ""
     lines = [("claim", "bound", "measured", "")]
     for claim in found:
         bound = f"{'<=' if claim.at_most else '>='} {claim.bound:g}"
@@ -102,19 +104,27 @@ def claim_table(found: Sequence[Claim]) -> str:
     return aligned(lines)
 
 
-def loss_note(runs: Sequence[Run]) -> str:
+def loss_notes(runs: Sequence[Run]) -> str:
     """Whether everyone learned the same; no loss can be below what the noise alone gives."""
-    losses = [run.loss for run in runs if run.loss is not None]
-    return (
-        f"last losses {min(losses):.5f} to {max(losses):.5f}; the label's noise alone is "
-        f"{NOISE**2:.5f}"
-        if losses
-        else ""
-    )
+    notes = []
+    for batch in sorted({run.batch for run in runs}):
+        losses = [r.loss for r in runs if r.batch == batch and r.loss is not None]
+        notes.append(
+            f"last losses at batch {batch}: {min(losses):.5f} to {max(losses):.5f} "
+            f"(the label's noise alone: {NOISE**2:.5f})"
+        )
+    return "\n".join(notes)
+
+
+def figure_table(figures: dict[str, float]) -> str:
+    """A line for each figure that is no training."""
+    return aligned([(name, f"{value:,.2f}") for name, value in figures.items()])
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
     """Columns under each other; the first to the left, the others to the right."""
+    if not lines:
+        return ""
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     rows = []
     for first, *others in lines:

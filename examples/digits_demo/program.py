@@ -71,7 +71,7 @@ def arguments(doc: str | None) -> tuple[argparse.Namespace, Stopwatch]:
     parser.add_argument("--data", help="folder of class folders; the digits when left out")
     parser.add_argument("--out", default="out/digits", help="folder for everything written")
     parser.add_argument("--cluster", choices=("local", "standalone"), default="local")
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=64, help="over all ranks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help=argparse.SUPPRESS)

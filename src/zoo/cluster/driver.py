@@ -35,7 +35,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-START_S = 60.0
+START_S = 120.0
 STOP_S = 10.0
 # Printed by every JVM that Spark starts, whatever the log settings.
 _CHATTER = re.compile(

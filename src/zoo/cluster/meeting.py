@@ -110,6 +110,15 @@ def choose(arrivals: Sequence[Arrival], ranks: int, per_executor: int) -> list[i
     the ranks evenly: none gets a second one while another has none. Of copies of a task only the
     first counts.
     """
+    fit = _fit(arrivals, per_executor)
+    if len(fit) < ranks:
+        return None
+    taken = sorted(fit, key=lambda f: f[0])[:ranks]
+    return [index for _, _, index in sorted(taken, key=lambda f: (f[1], f[0]))]
+
+
+def _fit(arrivals: Sequence[Arrival], per_executor: int) -> list[tuple[int, tuple[str, str], int]]:
+    """The arrivals that may be ranks: place in the executor, the executor, index."""
     by_executor: dict[tuple[str, str], list[int]] = defaultdict(list)
     tasks: set[int] = set()
     for index, arrival in enumerate(arrivals):
@@ -117,15 +126,11 @@ def choose(arrivals: Sequence[Arrival], ranks: int, per_executor: int) -> list[i
             by_executor[arrival.host, arrival.executor].append(index)
         if arrival.task is not None:
             tasks.add(arrival.task)
-    depth = [
+    return [
         (place, executor, index)
         for executor, members in by_executor.items()
         for place, index in enumerate(members[:per_executor])
     ]
-    if len(depth) < ranks:
-        return None
-    taken = sorted(depth, key=lambda d: d[0])[:ranks]
-    return [index for _, _, index in sorted(taken, key=lambda d: (d[1], d[0]))]
 
 
 class Meeting:
@@ -165,9 +170,9 @@ class Meeting:
 
     @property
     def arrived(self) -> int:
-        """Tasks that have presented themselves and are still there."""
+        """Tasks that wait and could be ranks: of one executor, no more than may be."""
         with self._lock:
-            return len(self._guests)
+            return len(_fit(list(self._guests.values()), self._per_executor))
 
     def await_world(self, timeout_s: float) -> tuple[Peer, ...]:
         """Wait for the ranks, at most so long."""

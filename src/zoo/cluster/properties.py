@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import zoo
 from zoo.cluster.topology import LOOPBACK
 from zoo.errors import InputError
 
@@ -138,7 +137,7 @@ def machine_properties(scratch: Path) -> dict[str, str]:
     # Loopback keeps other machines out, this other users of the same one.
     properties["spark.authenticate"] = "true"
     # Workers share this machine's files but not this process's sys.path.
-    home = str(Path(zoo.__file__).resolve().parent.parent)
+    home = str(Path(__file__).resolve().parents[2])
     if home not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         properties["spark.executorEnv.PYTHONPATH"] = home
     return properties

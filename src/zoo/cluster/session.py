@@ -301,6 +301,8 @@ def _ensure_driver(properties: Mapping[str, str], options: StartOptions) -> None
     driver = _session.driver
     if driver is not None and driver.alive and wanted == _session.launched:
         return
+    if driver is not None and driver.alive:
+        logger.info("The driver JVM is replaced: it was started with other settings.")
     _end_driver()
     if "pyspark" in sys.modules:
         from pyspark import SparkContext

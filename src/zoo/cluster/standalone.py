@@ -18,7 +18,7 @@ from zoo.errors import ClusterError
 
 __all__ = ["OwnCluster", "Room"]
 
-START_S = 60.0
+START_S = 120.0
 STOP_S = 5.0
 # Cores decide how many executors there are. A worker only counts memory, and does not take it;
 # so it gets enough to count for executors of every size.

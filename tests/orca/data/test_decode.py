@@ -108,9 +108,18 @@ CASES = {
         [[1.5], [2]],
     ),
     "matrix": (T.ArrayType(T.ArrayType(T.DoubleType())), pa.array(MATRICES), "float32", MATRICES),
-    "empty": (T.ArrayType(T.DoubleType()), pa.array([[], []], pa.list_(pa.float64())), "float32",
-              [[], []]),
-    "dense": (VectorUDT(), pa.array([dense(1, 2), dense(3, 4)], VECTOR), "float32", [[1, 2], [3, 4]]),
+    "empty": (
+        T.ArrayType(T.DoubleType()),
+        pa.array([[], []], pa.list_(pa.float64())),
+        "float32",
+        [[], []],
+    ),
+    "dense": (
+        VectorUDT(),
+        pa.array([dense(1, 2), dense(3, 4)], VECTOR),
+        "float32",
+        [[1, 2], [3, 4]],
+    ),
     "sparse": (
         VectorUDT(),
         pa.array([sparse(3, {}), sparse(3, {0: 5.0, 2: 6.0})], VECTOR),
@@ -123,8 +132,13 @@ CASES = {
         "float32",
         [[0, 7], [1, 2], [0, 0], [3, 4]],
     ),
-    "bytes": (T.BinaryType(), pa.array([b"ab", b"cd", b"ef"]), "uint8", [[97, 98], [99, 100], [101, 102]]),
-}  # fmt: skip
+    "bytes": (
+        T.BinaryType(),
+        pa.array([b"ab", b"cd", b"ef"]),
+        "uint8",
+        [[97, 98], [99, 100], [101, 102]],
+    ),
+}
 DECODERS = {"c": lambda cell: np.frombuffer(cell, np.uint8)}
 each_case = pytest.mark.parametrize("name", CASES)
 
@@ -189,7 +203,10 @@ def test_nulls_inside_arrays_are_counted_by_row():
     assert flaw_of(kind, pa.array(values)) == ("null", 3)
     assert flaw_of(kind, pa.array(values).slice(1, 2)) == ("null", 1)
     nested = T.ArrayType(kind)
-    assert flaw_of(nested, pa.array([[[1.0], None], [[None], [1.0]], [[1.0], [2.0]]])) == ("null", 2)
+    assert flaw_of(nested, pa.array([[[1.0], None], [[None], [1.0]], [[1.0], [2.0]]])) == (
+        "null",
+        2,
+    )
 
 
 def test_ragged_rows_are_counted():
@@ -197,7 +214,10 @@ def test_ragged_rows_are_counted():
     assert flaw_of(kind, pa.array([[1.0], [1.0, 2.0], [1.0], []])) == ("ragged", 2)
     nested = pa.array([[[1.0], [2.0]], [[1.0], [2.0, 3.0]], [[1.0]], [[], []]])
     assert flaw_of(T.ArrayType(kind), nested) == ("ragged", 3)
-    assert flaw_of(VectorUDT(), pa.array([dense(1), sparse(2, {}), dense(2)], VECTOR)) == ("ragged", 1)
+    assert flaw_of(VectorUDT(), pa.array([dense(1), sparse(2, {}), dense(2)], VECTOR)) == (
+        "ragged",
+        1,
+    )
 
 
 def test_another_shape_than_the_known_one_is_ragged():
@@ -273,7 +293,12 @@ def matrix(kinds, arrays, **options):
 
 
 def test_columns_stand_side_by_side():
-    kinds = {"a": T.DoubleType(), "b": T.ArrayType(T.FloatType()), "c": T.BooleanType(), "v": VectorUDT()}
+    kinds = {
+        "a": T.DoubleType(),
+        "b": T.ArrayType(T.FloatType()),
+        "c": T.BooleanType(),
+        "v": VectorUDT(),
+    }
     arrays = [
         pa.array([1.0, 2.0]),
         pa.array([[3.0, 4.0], [5.0, 6.0]], pa.list_(pa.float32())),
@@ -286,7 +311,9 @@ def test_columns_stand_side_by_side():
 
 
 def test_whole_columns_stay_whole():
-    got = matrix({"a": T.IntegerType(), "b": T.LongType()}, [pa.array([1, 2]), pa.array([2**60, 4])])
+    got = matrix(
+        {"a": T.IntegerType(), "b": T.LongType()}, [pa.array([1, 2]), pa.array([2**60, 4])]
+    )
     assert got.tolist() == [[1, 2**60], [2, 4]]
 
 
@@ -295,7 +322,10 @@ def test_a_single_column_in_a_list_is_a_matrix():
 
 
 def test_whole_numbers_among_floats_must_be_exact():
-    kinds, arrays = {"a": T.LongType(), "b": T.FloatType()}, [pa.array([2**24 + 1]), pa.array([1.0])]
+    kinds, arrays = (
+        {"a": T.LongType(), "b": T.FloatType()},
+        [pa.array([2**24 + 1]), pa.array([1.0])],
+    )
     with pytest.raises(CellError, match="inexact"):
         matrix(kinds, arrays)
     assert matrix(kinds, arrays, decoders={"a": "float32"}).tolist() == [[2.0**24, 1]]
@@ -336,7 +366,9 @@ def test_a_decoder_must_keep_to_one_shape_and_dtype():
     assert bytes_flaw(lambda cell: np.zeros(2, dtypes[cell]), b"a", b"b") == ("ragged", 1)
 
 
-@pytest.mark.parametrize("made", [None, "text", np.array(["x"]), np.zeros(2, complex), [[1], [2, 3]]])
+@pytest.mark.parametrize(
+    "made", [None, "text", np.array(["x"]), np.zeros(2, complex), [[1], [2, 3]]]
+)
 def test_a_decoder_must_return_numbers(made):
     assert bytes_flaw(lambda cell: made, b"a", b"b") == ("undecodable", 2)
 
@@ -390,7 +422,9 @@ def test_after_a_flaw_rows_are_only_counted():
 def test_a_column_used_twice_is_counted_once():
     schema = T.StructType([T.StructField("c", T.DoubleType())])
     decoder = PlanDecoder(plan_columns(schema, ["c", ["c", "c"]], ["c"]))
-    assert not list(decoder.pieces(pa.RecordBatch.from_arrays([pa.array([None, 1.0, None])], ["c"])))
+    assert not list(
+        decoder.pieces(pa.RecordBatch.from_arrays([pa.array([None, 1.0, None])], ["c"]))
+    )
     assert [f.rows for f in decoder.flaws.values()] == [2]
 
 

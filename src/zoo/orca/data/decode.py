@@ -227,9 +227,11 @@ def _timestamp(plan: ColumnPlan, array: pa.Array) -> np.ndarray:
 def _array(plan: ColumnPlan, array: pa.Array) -> np.ndarray:
     shape, values = [], array
     while _is_list(values):
+        if values.null_count:
+            raise _array_flaw(plan, array)
         lengths = _flat(pc.list_value_length(values))
         length = int(lengths[0]) if len(lengths) else 0
-        if values.null_count or (lengths != length).any():
+        if (lengths != length).any():
             raise _array_flaw(plan, array)
         shape.append(length)
         # Not `.values`: behind a slice it still has the elements of the whole array.

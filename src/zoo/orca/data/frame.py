@@ -14,15 +14,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_type
 
 from zoo.errors import ColumnError, ContractError
 from zoo.orca.data.decode import CellError, decode_tensor
 from zoo.orca.data.plan import ColumnPlan, TensorSpec, quoted
 
-__all__ = ["Frame", "as_frame", "pandas_to_arrow"]
+__all__ = ["Frame", "as_frame", "pandas_to_arrow", "select_columns"]
 
 _KINDS = "a Spark DataFrame, a pandas DataFrame, a pyarrow.Table or a creator function"
+_PARTITION_ROWS, _PARTITION_BYTES = 10_000, 4 << 20
 # Spark knows no unsigned numbers and no half precision.
 _WIDER = {
     pa.uint8(): pa.int16(),
@@ -118,6 +121,11 @@ def as_frame(data: Any, session: SparkSession) -> Frame:
     )
 
 
+def select_columns(frame: DataFrame, names: Sequence[str]) -> DataFrame:
+    """These columns under plain names: `mapInArrow` fails on names with a dot or a backtick."""
+    return frame.select(*(frame[quoted(name)].alias(f"c{i}") for i, name in enumerate(names)))
+
+
 def _require_classic_batch(frame: DataFrame) -> None:
     if type(frame).__module__.startswith("pyspark.sql.connect"):
         raise ContractError(
@@ -182,18 +190,20 @@ def _stacked(series: pd.Series[Any]) -> pa.Array | None:
 def _to_spark(table: pa.Table, session: SparkSession) -> DataFrame:
     names = table.column_names
     columns = [_spark_column(n, c) for n, c in zip(names, table.columns, strict=True)]
-    # Spark makes a partition of every few thousand rows, and of every chunk however small.
     plain = pa.Table.from_arrays(columns, names=names).combine_chunks()
-    frame = session.createDataFrame(plain)
-    slots = session.sparkContext.defaultParallelism
+    wanted = max(-(-plain.num_rows // _PARTITION_ROWS), plain.nbytes // _PARTITION_BYTES, 1)
     # Neighbours are joined, so the order stays.
-    return frame.coalesce(slots) if frame.rdd.getNumPartitions() > slots else frame
+    return session.createDataFrame(plain).coalesce(
+        min(wanted, session.sparkContext.defaultParallelism)
+    )
 
 
 def _spark_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = _spark_type(column.type)
     try:
-        return column.cast(_spark_type(column.type))
-    except pa.ArrowException as exc:
+        from_arrow_type(kind)
+        return column.cast(kind)
+    except (pa.ArrowException, PySparkException) as exc:
         raise ColumnError(
             f"column '{name}' in a type that Spark has",
             f"{column.type} ({str(exc).splitlines()[0]})",

@@ -26,7 +26,8 @@ from pyspark.sql import DataFrame
 from zoo.cluster.host import host_key, scratch_root
 from zoo.errors import ColumnError, InputError
 from zoo.orca.data.decode import Flaw, PlanDecoder, add_flaw
-from zoo.orca.data.plan import TensorPlan, quoted
+from zoo.orca.data.frame import select_columns
+from zoo.orca.data.plan import TensorPlan
 from zoo.orca.data.shard import Shard, ShardWriter
 
 __all__ = ["Ingested", "forget_ingested", "ingest", "raise_flaws"]
@@ -137,9 +138,8 @@ def _run(frame: DataFrame, plan: TensorPlan) -> list[Any]:
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return write_partition(batches, plan, name)
 
-    columns = [frame[quoted(c)] for c in plan.columns]
     try:
-        rows = frame.select(*columns).mapInArrow(write, _RESULT).collect()
+        rows = select_columns(frame, plan.columns).mapInArrow(write, _RESULT).collect()
     except BaseException:
         _sweep(name)
         raise

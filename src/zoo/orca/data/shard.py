@@ -7,6 +7,7 @@ touches is page cache that the kernel can take back.
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,8 +85,11 @@ def open_shard(shard: Shard, plan: TensorPlan) -> list[np.ndarray]:
         if not shard.rows or not np.prod(spec.shape, dtype=np.int64):
             arrays.append(np.empty(shape, dtype=spec.dtype))
             continue
+        path = Path(shard.path) / str(k)
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "No such shard", str(path))
         # Not np.memmap: each of its mappings holds a file descriptor, and shards may be many.
-        with pa.memory_map(str(Path(shard.path) / str(k))) as file:
+        with pa.memory_map(str(path)) as file:
             arrays.append(np.frombuffer(file.read_buffer(), dtype=spec.dtype).reshape(shape))
     return arrays
 

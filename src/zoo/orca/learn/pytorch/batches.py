@@ -133,9 +133,7 @@ class LoaderBatches:
                 type(self._loader).__name__,
                 "Return DataLoader(dataset, batch_size=batch_size, ...).",
             )
-        plain = isinstance(self._loader.sampler, SequentialSampler | RandomSampler)
-        mapped = plain and not isinstance(self._loader.dataset, IterableDataset)
-        rows = len(self._loader.dataset) if mapped and self._loader.batch_size else -1
+        rows = _split_rows(self._loader)
         same = set(member.share(rows))
         self._rows = rows if len(same) == 1 and rows > 0 else None
         # A loader that ignores the size it was given has one of its own, for every rank.
@@ -177,6 +175,21 @@ class LoaderBatches:
             multiprocessing_context=old.multiprocessing_context,
             prefetch_factor=old.prefetch_factor,
         )
+
+
+def _split_rows(loader: DataLoader[Any]) -> int:
+    """Rows of a loader that takes each row of its dataset once, in order or shuffled; else -1."""
+    dataset: Any = loader.dataset
+    if isinstance(dataset, IterableDataset) or not loader.batch_size:
+        return -1
+    sampler = loader.sampler
+    # Not a subclass: that may choose rows in a way of its own.
+    plain = type(sampler) is SequentialSampler or (
+        type(sampler) is RandomSampler
+        and not sampler.replacement
+        and sampler.num_samples == len(dataset)
+    )
+    return len(dataset) if plain else -1
 
 
 def _batch(item: Any) -> Batch:

@@ -1,4 +1,4 @@
-"""What the user gave to build a training from, and building it: on the driver, then on each rank."""
+"""What the user gave to build a training from, and building it: on the driver and on ranks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from zoo.errors import InputError
 
@@ -64,21 +64,41 @@ def build(recipe: Recipe) -> Built:
         model = _made(recipe.model, (config,), nn.Module, "model")
     optimizer = recipe.optimizer
     if optimizer is None:
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        optimizer = _plain_sgd(model)
     elif not isinstance(optimizer, Optimizer):
         optimizer = _made(optimizer, (model, config), Optimizer, "optimizer")
     _require_own_parameters(model, optimizer)
     scheduler = None
     if recipe.scheduler_creator is not None:
-        # A plateau schedule is none of LRScheduler's kin in every version; `step` is what counts.
         scheduler = _made(recipe.scheduler_creator, (optimizer, config), LRScheduler, "scheduler")
+        if isinstance(scheduler, ReduceLROnPlateau) and recipe.scheduler_step_freq == "batch":
+            raise InputError(
+                "scheduler_step_freq='epoch' for a schedule that watches the loss",
+                "'batch'",
+                "Pass scheduler_step_freq='epoch'.",
+            )
     return Built(model, optimizer, _loss(recipe.loss, config), scheduler)
 
 
+_FORMS = {"model": "config", "optimizer": "model, config", "scheduler": "optimizer, config"}
+
+
+def _plain_sgd(model: nn.Module) -> Optimizer:
+    parameters = list(model.parameters())
+    if not parameters:
+        raise InputError(
+            "a model with parameters to train",
+            type(model).__name__,
+            "Give it layers that have some.",
+        )
+    return torch.optim.SGD(parameters, lr=1e-3)
+
+
 def _made(creator: Any, args: tuple[Any, ...], kind: type[Any], what: str) -> Any:
-    shown = "model, config" if what == "optimizer" else "optimizer, config"
-    form = "config" if what == "model" else shown
-    if not callable(creator) or (isinstance(creator, type) and issubclass(creator, Optimizer)):
+    form = _FORMS[what]
+    # Called with (model, config), a class of torch would take the config for a learning rate.
+    bare = isinstance(creator, type) and issubclass(creator, Optimizer | LRScheduler)
+    if bare or not callable(creator):
         raise InputError(
             f"{what} as a {kind.__name__} or a function f({form}) that returns one",
             repr(creator),
@@ -129,7 +149,7 @@ def _loss(loss: Any, config: dict[str, Any]) -> Callable[..., torch.Tensor] | No
             "a loss with reduction='none'",
             "Use reduction='mean' or 'sum'.",
         )
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 def _required_arguments(function: Callable[..., Any]) -> int | None:
@@ -173,6 +193,7 @@ def save_state(built: Built, *, epoch: int, iteration: int) -> bytes:
         "iteration": iteration,
         "model": built.model.state_dict(),
         "optimizer": built.optimizer.state_dict(),
+        "optimizer_kind": type(built.optimizer).__name__,
         "scheduler": None if built.scheduler is None else _plain(built.scheduler.state_dict()),
     }
     buffer = io.BytesIO()
@@ -198,17 +219,20 @@ def load_state(built: Built, blob: bytes) -> tuple[int, int]:
         state = torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)
     except Exception as exc:  # torch raises many kinds for what is no file of its own
         raise _unreadable(f"{type(exc).__name__}: {exc}".splitlines()[0]) from exc
-    whole = isinstance(state, dict) and state.get("format") == "zoo-torch-1"
-    weights = state["model"] if whole else state
+    if not isinstance(state, dict):
+        raise _unreadable(f"a saved {type(state).__name__}")
+    whole = state.get("format") == "zoo-torch-1"
     try:
-        built.model.load_state_dict(weights)
+        if whole and state["optimizer_kind"] != type(built.optimizer).__name__:
+            raise ValueError(f"the state of another optimizer, {state['optimizer_kind']}")
+        built.model.load_state_dict(state["model"] if whole else state)
         if whole:
             built.optimizer.load_state_dict(state["optimizer"])
             if built.scheduler is not None and state["scheduler"] is not None:
                 built.scheduler.load_state_dict(state["scheduler"])
+        return (state["epoch"], state["iteration"]) if whole else (0, 0)
     except (RuntimeError, ValueError, TypeError, AttributeError, KeyError) as exc:
-        raise _unreadable(" ".join(str(exc).split())) from exc
-    return (state["epoch"], state["iteration"]) if whole else (0, 0)
+        raise _unreadable(" ".join(f"{type(exc).__name__}: {exc}".split())) from exc
 
 
 def _unreadable(what: str) -> InputError:

@@ -12,6 +12,7 @@ import pickle
 import platform
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -22,14 +23,15 @@ from pyspark import TaskContext
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import types as T
-from pyspark.sql.functions import arrow_udf
+from pyspark.sql.pandas.functions import arrow_udf
 
 from zoo.cluster.carried import carry, raise_carried
 from zoo.cluster.launch import pickled
 from zoo.errors import InputError
 from zoo.orca.data.decode import CellError, Flaw, decode_tensor
+from zoo.orca.data.frame import select_columns
 from zoo.orca.data.ingest import raise_flaws
-from zoo.orca.data.plan import TensorPlan, TensorSpec
+from zoo.orca.data.plan import TensorPlan, TensorSpec, quoted
 from zoo.orca.learn.pytorch.batches import Batch
 from zoo.orca.learn.pytorch.learner import Scorer
 from zoo.orca.learn.pytorch.pytorch_metrics import AdditiveMetric
@@ -61,9 +63,9 @@ def prediction_type(built: Built, plan: TensorPlan, sample: Callable[[], pa.Tabl
         A float for one number, an ML vector for several, nested arrays of floats for more
         dimensions, and an array of vectors for several outputs.
     """
-    model = built.model.eval()
+    model = built.model
     known = all(t.shape is not None and t.dtype is not None for t in plan.features)
-    with torch.no_grad():
+    with _scoring(model):
         if known:
             zeros = [np.zeros((2, *(t.shape or ())), dtype=t.dtype) for t in plan.features]
             try:
@@ -75,6 +77,19 @@ def prediction_type(built: Built, plan: TensorPlan, sample: Callable[[], pa.Tabl
             return T.FloatType()
         rows = _features(plan.features, plan.columns, table.combine_chunks().to_batches()[0])
         return _type_of(model(*(torch.from_numpy(a.copy()) for a in rows)))
+
+
+@contextmanager
+def _scoring(model: torch.nn.Module) -> Iterator[None]:
+    """Without dropout and gradients for a while; then as the user had it."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in before:
+            module.training = training
 
 
 def _type_of(output: Any) -> T.DataType:
@@ -121,10 +136,12 @@ def prediction_column(
     def predict(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
         model = _held(key, lambda: blob.value)
         for arrays in batches:
-            yield _predict(model, features, columns, arrays, batch_size)
+            # Of one column Spark gives the array itself, without a tuple around it.
+            given = arrays if isinstance(arrays, tuple) else (arrays,)
+            yield _predict(model, features, columns, given, batch_size)
 
-    udf = arrow_udf(predict, kind)
-    result: Column = udf(*(frame[f"`{c}`"] for c in columns))
+    udf = arrow_udf(predict, kind)  # type: ignore[call-overload]  # it knows no ML vectors
+    result: Column = udf(*(frame[quoted(c)] for c in columns))
     return result
 
 
@@ -152,7 +169,7 @@ def _predict(
     try:
         rows = _features(features, columns, batch)
     except CellError as exc:
-        raise_flaws([exc.flaw])
+        raise_flaws(exc.flaws)
     tensors = [torch.from_numpy(_writable(a)) for a in rows]
     with torch.no_grad():
         parts = [
@@ -161,8 +178,17 @@ def _predict(
         ]
     if isinstance(parts[0], tuple | list):
         joined = [torch.cat([p[k] for p in parts]) for k in range(len(parts[0]))]
+    else:
+        joined = [torch.cat(parts)]
+    if any(len(output) != batch.num_rows for output in joined):
+        raise InputError(
+            "a model that returns one output for each row",
+            f"{[len(output) for output in joined]} for {batch.num_rows} rows",
+            "predict pairs rows and outputs; keep the first dimension.",
+        )
+    if isinstance(parts[0], tuple | list):
         return _array_of_vectors(joined)
-    return _to_arrow(_squeezed(torch.cat(parts)))
+    return _to_arrow(_squeezed(joined[0]))
 
 
 def _features(
@@ -238,9 +264,10 @@ def evaluate_frame(
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return _score(batches, plan, blob.value, batch_size)
 
-    columns = [frame[f"`{c}`"] for c in plan.columns]
-    parts = frame.select(*columns).mapInArrow(score, _PART).collect()
-    blob.destroy()
+    try:
+        parts = select_columns(frame, plan.columns).mapInArrow(score, _PART).collect()
+    finally:
+        blob.destroy()
     for part in parts:
         if part["facts"]:
             raise_carried(bytes(part["error"]), json.loads(part["facts"]), part["place"])
@@ -268,7 +295,7 @@ def _score(
                 try:
                     _score_batch(scorer, plan, batch, batch_size)
                 except CellError as exc:
-                    flaws.append(asdict(exc.flaw))
+                    flaws.extend(map(asdict, exc.flaws))
     except Exception as exc:  # noqa: BLE001 - the process boundary: it is raised on the driver
         error, said = carry(exc)
         facts = json.dumps(said)

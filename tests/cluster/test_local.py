@@ -1,0 +1,145 @@
+"""Ranks as processes of this machine."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from pyspark import cloudpickle
+
+from zoo.cluster.launch import launch, pickled
+from zoo.cluster.local import LocalLauncher
+from zoo.cluster.meeting import Member, Peer
+from zoo.errors import RankError
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+# A driver whose ranks sleep; it says their process ids when they run.
+DRIVER = """
+import sys, time
+import numpy as np
+from zoo.cluster.launch import launch, launcher_for, pickled
+
+def body(member):
+    from zoo.orca.learn.collective import Collective
+    collective = Collective(member, [np.zeros(100_000)])
+    member.report({"pid": member.arrival.pid})
+    while True:
+        time.sleep(0.01 * member.rank)
+        collective.all_reduce()
+
+def ready(message):
+    print(message.body["pid"], flush=True)
+
+if "%(launcher)s" == "spark":
+    from zoo.orca import init_orca_context
+    init_orca_context(cores=2, memory="1g", conf={"spark.ui.enabled": "false"})
+launch(pickled(body, "a body"), launcher=launcher_for("%(launcher)s"), ranks=2, per_executor=2,
+       on_progress=ready)
+"""
+
+
+@pytest.fixture
+def driver(request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A driver in a session of its own, and the process ids of its ranks."""
+    environment = {name: value for name, value in os.environ.items() if "SPARK" not in name}
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER % {"launcher": request.param}],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    ranks = [int(process.stdout.readline()) for _ in range(2)]
+    yield process, ranks
+    process.kill()
+    process.communicate()
+
+
+def left_of(processes: list[psutil.Process], timeout_s: float = 15.0) -> list[psutil.Process]:
+    return psutil.wait_procs(processes, timeout_s)[1]
+
+
+def traces() -> set[str]:
+    folders = [Path("/dev/shm"), Path("/tmp")]
+    return {entry.name for folder in folders for entry in folder.iterdir() if "zoo" in entry.name}
+
+
+def test_ranks_import_what_the_driver_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "only_here.py").write_text("ANSWER = 42\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def body(member: Member) -> tuple[bytes, dict[str, int]]:
+        import only_here
+
+        return b"", {"answer": only_here.ANSWER}
+
+    results = launch(pickled(body, "it"), launcher=LocalLauncher(), ranks=1, per_executor=1)
+    assert results[0].body == {"answer": 42}
+
+
+def test_command_lines_hold_no_secret() -> None:
+    lines: list[list[str]] = []
+
+    def look(world: list[Peer]) -> None:
+        lines.extend(psutil.Process(peer.pid).cmdline() for peer in world)
+
+    body = pickled(lambda member: (b"", {}), "it")
+    launch(body, launcher=LocalLauncher(), ranks=2, per_executor=2, on_world=look)
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == 3
+    assert "127.0.0.1" not in lines[0][2]
+
+
+def test_processes_that_cannot_start_are_an_error_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    start = time.monotonic()
+    with pytest.raises(RankError, match="exit status 1"):
+        launch(b"", launcher=LocalLauncher(), ranks=2, per_executor=2)
+    assert time.monotonic() - start < 5.0
+
+
+def test_one_process_that_cannot_start_is_an_error_at_once() -> None:
+    class OneBroken(LocalLauncher):
+        def start(self, invitation, body, ranks):  # type: ignore[no-untyped-def]
+            job = super().start(invitation, body, ranks)
+            os.kill(job._children[0].pid, signal.SIGKILL)
+            return job
+
+    start = time.monotonic()
+    with pytest.raises(RankError, match="exit status -9"):
+        launch(b"", launcher=OneBroken(), ranks=2, per_executor=2)
+    assert time.monotonic() - start < 10.0
+
+
+@pytest.mark.parametrize("driver", ["local", "spark"], indirect=True)
+def test_nothing_is_left_of_a_killed_driver(
+    driver: tuple[subprocess.Popen[str], list[int]],
+) -> None:
+    process, ranks = driver
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert {p.pid for p in family} >= set(ranks)
+    os.kill(process.pid, signal.SIGKILL)
+    assert not left_of(family)
+    assert not [name for name in traces() if f"-{process.pid}-" in name or "reduce" in name]
+
+
+@pytest.mark.parametrize("driver", ["local", "spark"], indirect=True)
+def test_interrupt_ends_ranks_quietly(driver: tuple[subprocess.Popen[str], list[int]]) -> None:
+    process, ranks = driver
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, errors = process.communicate(timeout=60)
+    assert errors.count("Traceback") == 1
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert "ERROR" not in errors
+    assert not left_of(family)
