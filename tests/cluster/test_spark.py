@@ -1,4 +1,4 @@
-"""Ranks as tasks of Spark: several executors, copies of tasks, what Spark says when it fails."""
+"""Ranks as tasks of Spark: several executors, and what Spark says when it fails."""
 
 import json
 import subprocess
@@ -23,7 +23,6 @@ HEAD = """
 import json, os, signal, sys, time
 import psutil
 from zoo.cluster.launch import launch, launcher_for, pickled
-from zoo.cluster.meeting import Meeting
 from zoo.errors import RankError
 from zoo.orca import init_orca_context, stop_orca_context
 
@@ -59,30 +58,6 @@ facts["again"] = len(run(who, 2, 2))
 print(json.dumps(facts))
 stop_orca_context()
 """
-SPECULATION = """
-sc = init_orca_context("standalone", num_nodes=2, cores=2, memory="512m", conf={
-    "spark.ui.enabled": "false", "spark.speculation": "true", "spark.speculation.interval": "50ms",
-    "spark.speculation.quantile": "0.4", "spark.speculation.multiplier": "1.01",
-    "spark.speculation.minTaskRuntime": "50ms"})
-
-def slow(member):
-    time.sleep(6)
-    return b"", {"pid": os.getpid()}
-
-tasks = []
-enter = Meeting._enter
-
-def watch(self, arrival, link):
-    tasks.append(arrival.task)
-    enter(self, arrival, link)
-
-Meeting._enter = watch
-worlds = []
-results = run(slow, 2, 1, on_world=worlds.extend)
-print(json.dumps({"same": [r.body["pid"] for r in results] == [p.pid for p in worlds],
-                  "tasks": tasks, "ranks": [p.task for p in worlds]}))
-stop_orca_context()
-"""
 
 
 def facts_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -102,13 +77,6 @@ def test_ranks_spread_over_executors(fresh_python: Fresh) -> None:
     assert "rank 1 on" in facts["lost"]
     assert facts["lost_s"] < 15.0
     assert (facts["sum"], facts["again"]) == (45, 2)
-
-
-@pytest.mark.slow
-def test_copies_that_spark_starts_are_harmless(fresh_python: Fresh) -> None:
-    facts = facts_of(fresh_python(HEAD + SPECULATION))
-    assert facts["same"]
-    assert any(facts["tasks"].count(task) > 1 for task in facts["ranks"])
 
 
 class Unreachable(SparkLauncher):

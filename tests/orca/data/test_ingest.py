@@ -266,7 +266,7 @@ def test_errors_come_soon_and_leave_the_session_well(spark):
     refused(frame, ["a"])
     start = time.perf_counter()
     assert "null in 100000 rows" in refused(frame, ["a"])
-    assert time.perf_counter() - start < 10
+    assert time.perf_counter() - start < 20
     assert left(spark) == []
     assert spark.range(10).count() == 10
 

@@ -123,7 +123,7 @@ def as_frame(data: Any, session: SparkSession) -> Frame:
 
 def select_columns(frame: DataFrame, names: Sequence[str]) -> DataFrame:
     """These columns under plain names: `mapInArrow` fails on names with a dot or a backtick."""
-    return frame.select(*(frame[quoted(name)].alias(f"c{i}") for i, name in enumerate(names)))
+    return frame.selectExpr(*(f"{quoted(name)} AS c{i}" for i, name in enumerate(names)))
 
 
 def _require_classic_batch(frame: DataFrame) -> None:

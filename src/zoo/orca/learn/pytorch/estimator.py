@@ -16,7 +16,7 @@ from torch import nn
 from zoo.cluster.launch import launcher_for, pickled
 from zoo.cluster.session import active_session
 from zoo.errors import ContractError, InputError, NotYetError
-from zoo.orca.data.frame import Frame, as_frame
+from zoo.orca.data.frame import Frame, as_frame, select_columns
 from zoo.orca.data.plan import Columns, Decoder, TensorPlan, plan_columns
 from zoo.orca.learn.loop import EpochStats
 from zoo.orca.learn.metrics import Metric
