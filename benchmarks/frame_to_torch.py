@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -127,6 +128,8 @@ def machine() -> dict[str, Any]:
 
 def main() -> None:
     chosen, facts = arguments(), machine()
+    # Leave in the ordinary way, which ends the contender and removes the files.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items()))
     total = Outcome()
     with tempfile.TemporaryDirectory(prefix="zoo-benchmark-") as folder:

@@ -97,8 +97,8 @@ def _loss(epochs: Sequence[Mapping[str, Any]]) -> str:
     }
     return _section(
         "Loss",
-        "Mean cross entropy after each epoch, on a logarithmic scale. Training runs with dropout, "
-        "so it stays above.",
+        "Mean cross entropy of each epoch, on a logarithmic scale. Training runs with dropout, the "
+        "images held out are read without it.",
         lines(curves, ["blue", "orange"]),
     )
 

@@ -327,8 +327,8 @@ class TorchEstimator:
         frame = self._frame(data)
         plan = self._layout(frame.spark, (feature_cols, None), need_labels=False)
         built = self._built
-        columns = [frame.spark[f"`{c}`"] for c in plan.columns]
-        kind = prediction_type(built, plan, lambda: frame.spark.select(*columns).limit(2).toArrow())
+        sample = select_columns(frame.spark, plan.columns).limit(2)
+        kind = prediction_type(built, plan, sample.toArrow)
         column = prediction_column(frame.spark, built, plan, kind, batch_size)
         return frame.restore(frame.spark.withColumn("prediction", column))
 

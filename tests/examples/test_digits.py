@@ -1,0 +1,87 @@
+"""The example runs as a program of its own, on images that the test draws."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.py"
+CLASSES = ["blue", "green", "red & <warm>"]
+EPOCHS = 4
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 images of each class, of many sizes: noise with one strong colour."""
+    root = tmp_path_factory.mktemp("photos")
+    draw = np.random.default_rng(0)
+    for channel, name in zip((2, 1, 0), CLASSES, strict=True):
+        (root / name).mkdir()
+        for number in range(40):
+            pixels = draw.integers(0, 120, (20 + number % 7, 30 + number % 5, 3), dtype=np.uint8)
+            pixels[:, :, channel] += 130
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> subprocess.CompletedProcess[str]:
+    """The program, run once on these images."""
+    plain = {name: value for name, value in os.environ.items() if "SPARK" not in name}
+    options = ["--data", folder, "--out", folder / "out", "--epochs", EPOCHS, "--batch-size", 16]
+    return subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", str(EXAMPLE), *map(str, options)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=plain,
+    )
+
+
+@pytest.fixture(scope="module")
+def report(run: subprocess.CompletedProcess[str], folder: Path) -> str:
+    assert run.returncode == 0, run.stderr
+    return (folder / "out" / "report.html").read_text()
+
+
+def test_it_reads_what_it_was_not_trained_on(run: subprocess.CompletedProcess[str]) -> None:
+    assert run.returncode == 0, run.stderr
+    found = re.search(r"^Held-out accuracy +([\d.]+)", run.stdout, re.MULTILINE)
+    assert found is not None, run.stdout
+    assert float(found[1]) > 0.9
+
+
+def test_a_fresh_process_predicts_the_same(run: subprocess.CompletedProcess[str]) -> None:
+    assert re.search(r"^Reload +a fresh process reads all \d+ held-out", run.stdout, re.MULTILINE)
+
+
+def test_spark_stays_silent(run: subprocess.CompletedProcess[str]) -> None:
+    # Slots that come late are told, on a machine that does much else.
+    lines = [line for line in run.stderr.splitlines() if not line.startswith("waiting for task")]
+    assert not lines
+
+
+def test_the_report_needs_no_other_file(report: str) -> None:
+    assert not re.search(r"(?:src|href)=\"(?!data:)|url\(|@import|https?://", report)
+
+
+def test_the_report_shows_all_parts(report: str) -> None:
+    titles = ["Loss", "What is taken for what", "The hard ones", "Where the time went"]
+    assert re.findall(r"<h2>([^<]+)</h2>", report) == titles
+    assert report.count("held out, epoch ") == EPOCHS
+    assert report.count(" read as ") == len(CLASSES) ** 2
+    assert "data:image/png;base64," in report
+    assert "Rank 0" in report
+    assert "Rank 1" in report
+
+
+def test_names_of_folders_are_text_in_the_report(report: str) -> None:
+    assert "red &amp; &lt;warm&gt;" in report
+    assert "<warm>" not in report
