@@ -43,8 +43,8 @@ frame = rows.selectExpr("float(id) a", "float(id) y")
 model = nn.Sequential(nn.Linear(1, 1), nn.Flatten(0))
 estimator = Estimator.from_torch(model=model, loss=loss, workers_per_node=2)
 epochs = 1_000_000 if end == "wait" else 2
-estimator.fit(frame, epochs=epochs, batch_size=10, feature_cols=["a"], label_cols=["y"])
-estimator.predict(frame, feature_cols=["a"]).count()
+estimator.fit(frame, epochs=epochs, batch_size=10, feature_cols=[["a"]], label_cols=["y"])
+estimator.predict(frame, feature_cols=[["a"]]).count()
 stop_orca_context()
 """
 

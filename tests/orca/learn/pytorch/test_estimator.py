@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 from pyspark import cloudpickle
+from pyspark.ml.functions import array_to_vector
 from pyspark.ml.linalg import DenseVector
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -512,6 +513,26 @@ def test_prediction_is_written(frame: DataFrame, tmp_path: Path) -> None:
     scored.write.parquet(str(tmp_path / "scored"))
     again = frame.sparkSession.read.parquet(str(tmp_path / "scored")).orderBy("id")
     assert again.toPandas().equals(scored.toPandas())
+
+
+@pytest.mark.parametrize("source", ["persisted", "parquet"])
+def test_vector_columns_from_columnar_sources(
+    frame: DataFrame, rows: pd.DataFrame, tmp_path: Path, source: str
+) -> None:
+    frame = frame.withColumn("v", array_to_vector(F.array("a", "b")))
+    if source == "parquet":
+        frame.write.parquet(str(tmp_path / "rows"))
+        frame = frame.sparkSession.read.parquet(str(tmp_path / "rows"))
+    else:
+        frame = frame.persist()
+    est = estimator(nn.Linear(2, 3), lambda output, y: (output.sum(1) - y).square().mean())
+    fit(est, frame, feature_cols=["v"])
+    assert est.evaluate(frame, feature_cols=["v"], label_cols=["y"])["num_samples"] == ROWS
+    scored = est.predict(frame, feature_cols=["v"]).toPandas().sort_values("id")
+    with torch.no_grad():
+        expected = est.get_model()(tensors(rows)[0]).numpy()
+    np.testing.assert_allclose(np.stack(scored["prediction"]), expected, rtol=1e-4, atol=1e-6)
+    frame.unpersist()
 
 
 def test_predict_on_no_rows(frame: DataFrame) -> None:

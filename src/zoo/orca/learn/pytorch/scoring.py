@@ -20,9 +20,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 from pyspark import TaskContext
+from pyspark.ml.functions import array_to_vector
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import types as T
+from pyspark.sql.functions import transform
 from pyspark.sql.pandas.functions import arrow_udf
 
 from zoo.cluster.carried import carry, raise_carried
@@ -39,14 +41,8 @@ from zoo.orca.learn.pytorch.recipe import Built
 
 __all__ = ["evaluate_frame", "prediction_column", "prediction_type"]
 
-_VECTOR = pa.struct(
-    [
-        pa.field("type", pa.int8(), nullable=False),
-        pa.field("size", pa.int32()),
-        pa.field("indices", pa.list_(pa.field("element", pa.int32(), nullable=False))),
-        pa.field("values", pa.list_(pa.field("element", pa.float64(), nullable=False))),
-    ]
-)
+# While Spark hands columnar data to Python it cannot carry ML vectors past it (as of 4.3).
+_COLUMNAR = "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled"
 _PART = "sums string, flaws string, error binary, facts string, place string"
 
 
@@ -140,9 +136,35 @@ def prediction_column(
             given = arrays if isinstance(arrays, tuple) else (arrays,)
             yield _predict(model, features, columns, given, batch_size)
 
-    udf = arrow_udf(predict, kind)  # type: ignore[call-overload]  # it knows no ML vectors
-    result: Column = udf(*(frame[quoted(c)] for c in columns))
-    return result
+    if _holds_vectors(frame.schema):
+        frame.sparkSession.conf.set(_COLUMNAR, "false")
+    udf: Any = arrow_udf(predict, _without_vectors(kind))  # type: ignore[call-overload]
+    return _as_vectors(udf(*(frame[quoted(c)] for c in columns)), kind)
+
+
+def _holds_vectors(kind: T.DataType) -> bool:
+    if isinstance(kind, T.StructType):
+        return any(_holds_vectors(field.dataType) for field in kind)
+    if isinstance(kind, T.ArrayType):
+        return _holds_vectors(kind.elementType)
+    return isinstance(kind, T.UserDefinedType)
+
+
+def _without_vectors(kind: T.DataType) -> T.DataType:
+    """What Python gives to Spark, which makes vectors of it: from a cached frame it takes none."""
+    if isinstance(kind, VectorUDT):
+        return T.ArrayType(T.DoubleType())
+    if isinstance(kind, T.ArrayType):
+        return T.ArrayType(_without_vectors(kind.elementType))
+    return kind
+
+
+def _as_vectors(column: Column, kind: T.DataType) -> Column:
+    if isinstance(kind, VectorUDT):
+        return array_to_vector(column)
+    if isinstance(kind, T.ArrayType) and isinstance(kind.elementType, VectorUDT):
+        return transform(column, array_to_vector)
+    return column
 
 
 # The last models that this worker process scored with: tasks of one job share them.
@@ -204,40 +226,19 @@ def _writable(array: np.ndarray) -> np.ndarray:
 
 
 def _to_arrow(output: torch.Tensor) -> pa.Array:
+    """Floats, doubles for a vector, nested floats for more dimensions."""
     values = output.numpy()
-    if values.ndim == 1:
-        return pa.array(values.astype(np.float32, copy=False))
-    if values.ndim == 2:
-        return _vectors(values)
-    nested = pa.array(values.reshape(-1).astype(np.float32, copy=False))
+    dtype = np.float64 if values.ndim == 2 else np.float32
+    nested = pa.array(values.reshape(-1).astype(dtype, copy=False))
     for size in reversed(values.shape[1:]):
-        nested = pa.FixedSizeListArray.from_arrays(nested, int(size))
-    kind: pa.DataType = pa.float32()
-    for _ in values.shape[1:]:
-        kind = pa.list_(kind)
-    return nested.cast(kind)
-
-
-def _vectors(values: np.ndarray) -> pa.StructArray:
-    """Rows as dense ML vectors."""
-    rows, width = values.shape
-    offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * width)
-    flat = pa.array(values.reshape(-1).astype(np.float64, copy=False))
-    lists = pa.ListArray.from_arrays(offsets, flat, type=_VECTOR.field("values").type)
-    return pa.StructArray.from_arrays(
-        [
-            pa.array(np.ones(rows, dtype=np.int8)),
-            pa.nulls(rows, pa.int32()),
-            pa.nulls(rows, _VECTOR.field("indices").type),
-            lists,
-        ],
-        fields=list(_VECTOR),
-    )
+        offsets = pa.array(np.arange(0, len(nested) + 1, size, dtype=np.int32))
+        nested = pa.ListArray.from_arrays(offsets, nested)
+    return nested
 
 
 def _array_of_vectors(outputs: Sequence[torch.Tensor]) -> pa.Array:
     rows = len(outputs[0])
-    flat = [_vectors(o.reshape(rows, -1).numpy()) for o in outputs]
+    flat = [_to_arrow(o.reshape(rows, -1)) for o in outputs]
     order = np.arange(rows * len(flat)).reshape(len(flat), rows).T.reshape(-1)
     joined = pa.concat_arrays(flat).take(pa.array(order))
     offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * len(flat))
@@ -287,7 +288,8 @@ def _score(
     """The task: sums of one partition, or its flaws, or the error it hit."""
     torch.set_num_threads(1)
     built, metrics = pickle.loads(blob)
-    scorer, flaws, error, facts = Scorer(built, metrics), [], b"", ""
+    scorer, error, facts = Scorer(built, metrics), b"", ""
+    flaws: list[dict[str, Any]] = []
     built.model.eval()
     try:
         with torch.no_grad():
