@@ -101,6 +101,8 @@ class Run:
     def files(self) -> list[str]:
         """Files in its folders and, new, in shared memory."""
         own = [p for name in ("temporary", "work") for p in (self.folder / name).rglob("*")]
+        # An empty folder that torch makes for a compiler which nobody used.
+        own = [p for p in own if not p.name.startswith("torchinductor_")]
         return [str(p) for p in own] + sorted(_shared_memory() - self.shared_memory)
 
 
