@@ -100,10 +100,14 @@ class Run:
 
     def files(self) -> list[str]:
         """Files in its folders and, new, in shared memory."""
-        own = [p for name in ("temporary", "work") for p in (self.folder / name).rglob("*")]
+        found = []
+        for name in ("temporary", "work"):
+            # Unlike `rglob`, this goes on when a folder vanishes meanwhile.
+            for place, folders, files in os.walk(self.folder / name):
+                found += [os.path.join(place, one) for one in folders + files]
         # An empty folder that torch makes for a compiler which nobody used.
-        own = [p for p in own if not p.name.startswith("torchinductor_")]
-        return [str(p) for p in own] + sorted(_shared_memory() - self.shared_memory)
+        own = [path for path in found if "torchinductor_" not in path]
+        return own + sorted(_shared_memory() - self.shared_memory)
 
 
 def _shared_memory() -> set[str]:

@@ -252,3 +252,24 @@ def test_address_toward_a_master_on_this_machine() -> None:
 def test_bad_master_is_refused() -> None:
     with pytest.raises(InputError, match="spark://host:port"):
         address_toward("yarn")
+
+
+ONE_AFTER_THE_OTHER = """
+import sys
+sys.path.insert(0, {folder!r})
+import beside
+from zoo.orca import init_orca_context, stop_orca_context
+for mode, more in (("local", {{}}), ("standalone", {{"num_nodes": 1, "memory": "512m"}})):
+    sc = init_orca_context(mode, cores=1, **more)
+    print(sc.parallelize([1, 2], 2).map(beside.double).sum())
+    stop_orca_context()
+"""
+
+
+@pytest.mark.slow
+def test_modes_one_after_the_other_import_what_the_program_imports(
+    fresh_python: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "beside.py").write_text("def double(x):\n    return 2 * x\n")
+    done = fresh_python(ONE_AFTER_THE_OTHER.format(folder=str(tmp_path)))
+    assert (done.stdout, done.stderr) == ("6\n6\n", "")

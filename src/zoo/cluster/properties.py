@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
@@ -136,11 +137,19 @@ def machine_properties(scratch: Path) -> dict[str, str]:
     properties = {DRIVER_OPTIONS: options, EXECUTOR_OPTIONS: options}
     # Loopback keeps other machines out, this other users of the same one.
     properties["spark.authenticate"] = "true"
-    # Workers share this machine's files but not this process's sys.path.
-    home = str(Path(__file__).resolve().parents[2])
-    if home not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        properties["spark.executorEnv.PYTHONPATH"] = home
+    # Workers share this machine's files but not this process's sys.path: what lies beside the
+    # user's program, and this package when it is not installed, they would not find.
+    if places := _own_import_places():
+        properties["spark.executorEnv.PYTHONPATH"] = os.pathsep.join(places)
     return properties
+
+
+def _own_import_places() -> list[str]:
+    """The folders of `sys.path` that are not of the Python installation."""
+    installed = {Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")}
+    places = [Path(__file__).resolve().parents[2], *(Path(p).absolute() for p in sys.path)]
+    own = [p for p in places if p.is_dir() and not installed & {p, *p.parents}]
+    return list(dict.fromkeys(map(str, own)))
 
 
 def local_properties(cores: int | str, memory: str | None) -> dict[str, str]:

@@ -68,7 +68,7 @@ class _Session:
         self.pid = os.getpid()
         self.driver: DriverJvm | None = None
         # How the driver JVM was launched: properties, variables, log settings, forwarding.
-        self.launched: tuple[dict[str, str], dict[str, str], str | None, bool] | None = None
+        self.launched: tuple[dict[str, str], dict[str, str], str | None, bool, bool] | None = None
         self.python: str | None = None
         self.cluster: OwnCluster | None = None
 
@@ -275,7 +275,8 @@ def _make_context(
         conf.setIfMissing(key, value)
     conf.setAll(list(asked.items()))
     context = SparkContext(conf=conf)
-    if options.spark_log_level != DEFAULT_LOG_LEVEL and not _logs_our_way():
+    asked_for = options.spark_log_level != DEFAULT_LOG_LEVEL
+    if (asked_for or not has_own_log_settings()) and not _logs_our_way():
         context.setLogLevel(options.spark_log_level)
     for library in filter(None, (options.extra_python_lib or "").split(",")):
         context.addPyFile(library.strip())
@@ -297,7 +298,9 @@ def _ensure_driver(properties: Mapping[str, str], options: StartOptions) -> None
     # said to be. Without such a word that is here as well.
     told = properties.get("spark.master", "").startswith("local") or _HOST in properties
     variables = {"SPARK_LOCAL_IP": LOOPBACK} if told else {}
-    wanted = (launch, variables, logs, settings.log_output)
+    # A JVM keeps the secret that a local Spark made in it, and would offer it to a cluster.
+    local = is_local_master(properties.get("spark.master", ""))
+    wanted = (launch, variables, logs, settings.log_output, local)
     driver = _session.driver
     if driver is not None and driver.alive and wanted == _session.launched:
         return

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from pyspark.sql import DataFrame
 from torch import nn
 
@@ -74,7 +75,8 @@ class Estimator:
             scheduler_creator: `f(optimizer, config)` that makes a learning-rate schedule.
             training_operator_cls: Not available yet.
             initialization_hook: Not available yet.
-            config: Handed to every creator function. `seed` (0) and `shuffle` (True) are read here.
+            config: Handed to every creator function. Read here: `seed`, of first weights (when
+                given), the order of rows and dropout (0), and `shuffle` (True).
             scheduler_step_freq: The schedule advances every `"batch"`, every `"epoch"`, or not at
                 all (None).
             use_tqdm: Show a progress bar even when nobody seems to look.
@@ -179,7 +181,11 @@ class TorchEstimator:
     def _built(self) -> Built:
         """Model, optimizer and schedule on the driver, made at first use."""
         if self._built_once is None:
-            self._built_once = build(self._recipe)
+            seed = self._recipe.config.get("seed")
+            with torch.random.fork_rng(devices=[], enabled=seed is not None):
+                if seed is not None:
+                    torch.manual_seed(int(seed))
+                self._built_once = build(self._recipe)
         return self._built_once
 
     @property
