@@ -140,6 +140,7 @@ def test_interrupt_ends_ranks_quietly(driver: tuple[subprocess.Popen[str], list[
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, errors = process.communicate(timeout=60)
     assert errors.count("Traceback") == 1
-    assert errors.rstrip().endswith("KeyboardInterrupt")
+    # Spark may still say in its log that the job was cancelled.
+    assert "\nKeyboardInterrupt\n" in errors
     assert "ERROR" not in errors
     assert not left_of(family)

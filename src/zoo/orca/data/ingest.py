@@ -152,7 +152,8 @@ def write_partition(
     """The task: write one shard, give back the row that describes it."""
     task = TaskContext.get()
     assert task is not None
-    folder = scratch_root() / name / f"{task.partitionId():06d}-{task.taskAttemptId()}"
+    # No folder around all of them: one that a late task makes again would stay.
+    folder = scratch_root() / f"{name}-{task.partitionId()}-{task.taskAttemptId()}"
     decoder = PlanDecoder(plan)
     with ShardWriter(folder, len(plan.tensors)) as writer:
         for batch in batches:
@@ -309,12 +310,22 @@ def _drop_stale(application: str) -> None:
 
 def _remove(shards: Iterable[Shard]) -> None:
     """Remove shards on this host at once, and on others by a job that visits every executor."""
-    folders = {(s.host, Path(s.path).parent) for s in shards if s.path}
-    for host, folder in folders:
+    places = {(s.host, Path(s.path).parent, _name_of(s.path)) for s in shards if s.path}
+    for host, root, name in places:
         if host == host_key():
-            shutil.rmtree(folder, ignore_errors=True)
-    for name in {folder.name for host, folder in folders if host != host_key()}:
+            _remove_named(root, name)
+    for name in {name for host, _, name in places if host != host_key()}:
         _sweep(name)
+
+
+def _name_of(path: str) -> str:
+    return Path(path).name.rsplit("-", 2)[0]
+
+
+def _remove_named(root: Path, name: str) -> None:
+    """All of a name, so also what copies of a task wrote whose result was not taken."""
+    for path in root.glob(f"{name}-*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _sweep(name: str) -> None:
@@ -326,7 +337,7 @@ def _sweep(name: str) -> None:
     slots = context.defaultParallelism
     try:
         context.parallelize(range(slots), slots).foreach(
-            lambda _: shutil.rmtree(scratch_root() / name, ignore_errors=True)
+            lambda _: _remove_named(scratch_root(), name)
         )
     except (Py4JError, PySparkException) as exc:
         _log.warning("temporary shards %s stay until the application ends: %s", name, exc)

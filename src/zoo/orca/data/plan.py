@@ -175,7 +175,10 @@ def plan_columns(
 
 def _entries(cols: Columns | None, argument: str) -> list[str | list[str]]:
     name = f"{argument.removesuffix('s')}s"
-    entries: list[Any] = [cols] if isinstance(cols, str) else list(() if cols is None else cols)
+    try:
+        entries: list[Any] = [cols] if isinstance(cols, str) else list(() if cols is None else cols)
+    except TypeError:  # a number, or a Column, which refuses to be listed
+        entries = [cols]
     if not entries:
         raise ContractError(
             f"column names ({argument} must be provided for a DataFrame)",

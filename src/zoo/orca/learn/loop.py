@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from zoo.cluster.meeting import Member
+from zoo.errors import InputError
 from zoo.orca.learn.collective import Collective
 
 __all__ = ["EpochStats", "Feed", "Learner", "StepSums", "run_epochs"]
@@ -164,8 +165,9 @@ def _epoch(
         if batch is ended:
             if feed.steps is not None:
                 break
-            sums.clear()
             learner.backward(None, sums)
+            # After it: no batch any more is not the same as none in this step.
+            sums.clear()
         else:
             learner.backward(batch, sums)
             stats.own_rows += int(sums.array[1])
@@ -185,6 +187,12 @@ def _epoch(
         stats.sync_s += agreed - computed
         stats.compute_s += computed - fetched + now - agreed
         on_step(stats)
+    if not stats.steps:
+        raise InputError(
+            "batches to train on",
+            f"none in epoch {epoch + 1}",
+            "Let the data creator return a loader that can be gone through once an epoch.",
+        )
     stats.loss /= max(1, stats.rows)
     stats.own_loss /= max(1, stats.own_rows)
     stats.seconds = clock() - start

@@ -557,29 +557,6 @@ def test_predict_leaves_the_model_in_its_mode(frame: DataFrame) -> None:
 
 # Saving.
 
-AGAIN = """
-import sys, torch
-from torch import nn
-from zoo.orca.learn.pytorch import Estimator
-
-model = nn.Sequential(nn.Linear(2, 1), nn.Flatten(0))
-optimizer = torch.optim.Adam(model.parameters(), lr=9.0)
-estimator = Estimator.from_torch(model=model, optimizer=optimizer, loss=nn.MSELoss())
-estimator.load({path!r})
-print(model[0].weight.tolist(), optimizer.param_groups[0]["lr"], len(optimizer.state))
-"""
-
-
-def test_saved_state_is_loaded_by_a_fresh_process(
-    frame: DataFrame, tmp_path: Path, fresh_python: Any
-) -> None:
-    est = estimator(optimizer=adam)
-    fit(est, frame)
-    path = est.save(str(tmp_path / "deep" / "model"))
-    done = fresh_python(AGAIN.format(path=path))
-    assert done.stdout == f"{est.get_model()[0].weight.tolist()} 0.05 2\n", done.stderr
-    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["model"]
-
 
 def test_loaded_training_goes_on_as_if_never_saved(frame: DataFrame, tmp_path: Path) -> None:
     est, other = estimator(optimizer=adam, config={}), estimator(optimizer=adam, config={})
@@ -587,12 +564,6 @@ def test_loaded_training_goes_on_as_if_never_saved(frame: DataFrame, tmp_path: P
     other.load(est.save(str(tmp_path / "model")))
     assert fit(est, frame, epochs=1) == fit(other, frame, epochs=1)
     assert_same(est.get_model(), other.get_model(), tolerance=0)
-
-
-def test_bare_weights_are_loaded(tmp_path: Path) -> None:
-    torch.save({k: v + 1 for k, v in linear().state_dict().items()}, tmp_path / "weights")
-    est = estimator().load(str(tmp_path / "weights"))
-    torch.testing.assert_close(est.get_model()[0].bias, linear()[0].bias + 1)  # type: ignore[index]
 
 
 def test_model_dir_holds_a_file_for_each_fit(frame: DataFrame, tmp_path: Path) -> None:

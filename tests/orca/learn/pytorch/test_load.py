@@ -1,4 +1,4 @@
-"""Files that `load` must refuse: one error that says so, nothing changed, nothing executed."""
+"""What `load` takes, and what it refuses: one error that says so, and nothing is executed."""
 
 import io
 import os
@@ -17,6 +17,36 @@ from zoo.orca.learn.pytorch import Estimator
 def estimator(model: nn.Module | None = None) -> Any:
     model = model or nn.Linear(1, 1)
     return Estimator.from_torch(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=1.0))
+
+
+AGAIN = """
+import torch
+from torch import nn
+from zoo.orca.learn.pytorch import Estimator
+
+model = nn.Linear(1, 1)
+optimizer = torch.optim.Adam(model.parameters(), lr=9.0)
+Estimator.from_torch(model=model, optimizer=optimizer).load({path!r})
+print(model.weight.tolist(), optimizer.param_groups[0]["lr"], len(optimizer.state))
+"""
+
+
+def test_saved_state_is_loaded_by_a_fresh_process(tmp_path: Path, fresh_python: Any) -> None:
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    model(torch.ones(1, 1)).sum().backward()
+    optimizer.step()
+    est = Estimator.from_torch(model=model, optimizer=optimizer)
+    path = est.save(str(tmp_path / "deep" / "model"))
+    done = fresh_python(AGAIN.format(path=path))
+    assert done.stdout == f"{model.weight.tolist()} 0.05 2\n", done.stderr
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["model"]
+
+
+def test_bare_weights_are_loaded(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1)
+    torch.save(model.state_dict(), tmp_path / "weights")
+    assert torch.equal(estimator().load(str(tmp_path / "weights")).get_model().bias, model.bias)
 
 
 class Malicious:

@@ -113,10 +113,7 @@ class Estimator:
                 repr(scheduler_step_freq),
                 "Choose one of the three.",
             )
-        if not isinstance(workers_per_node, int) or workers_per_node < 1:
-            raise InputError(
-                "workers_per_node of 1 or more", repr(workers_per_node), "Pass a whole number."
-            )
+        _require_count("workers_per_node", workers_per_node)
         return TorchEstimator(
             recipe,
             metrics=metrics,
@@ -426,7 +423,7 @@ class TorchEstimator:
             float_dtype=float_dtype(model),
             decoders=self._decoders,
             assemble=takes_one_input(model),
-            need_labels=need_labels and self._recipe.loss is not None,
+            need_labels=need_labels and (self._recipe.loss is not None or bool(self._metrics)),
         )
         return _with_shapes_of(plan, self._plan)
 

@@ -63,7 +63,7 @@ class World:
             return body(member, order)
 
         return launch(
-            pickled(task, "a model, optimizer, loss and metrics"),
+            pickled(task, "a model, optimizer, loss, metrics and data creator"),
             launcher=self.launcher,
             ranks=self.ranks,
             per_executor=self.per_executor,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from zoo.cluster.meeting import Member
+from zoo.errors import InputError
 from zoo.orca.learn.collective import Collective
 from zoo.orca.learn.loop import EpochStats, Feed, StepSums
 from zoo.orca.learn.pytorch.batches import Batch
@@ -26,18 +29,43 @@ def compute_loss(built: Built, output: object, targets: Sequence[torch.Tensor]) 
     with several columns of targets compares with them side by side.
     """
     if built.loss is None:
-        assert isinstance(output, torch.Tensor)
-        return output.mean()
-    if isinstance(output, tuple | list):
+        loss = output.mean() if isinstance(output, torch.Tensor) else output
+    elif isinstance(output, tuple | list):
         loss = built.loss(*output, *targets)
     else:
-        loss = built.loss(output, targets[0] if len(targets) == 1 else side_by_side(targets))
-    if loss.ndim:
-        raise ValueError(
-            f"Expected a loss that is one number for a batch; received shape {tuple(loss.shape)}. "
-            "Take its mean."
+        target = targets[0] if len(targets) == 1 else side_by_side(targets)
+        loss = _without_broadcast(built.loss, output, target)
+    if not isinstance(loss, torch.Tensor) or loss.ndim:
+        received = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss)
+        raise InputError(
+            "a loss that is one number for a batch, as a tensor",
+            getattr(received, "__name__", str(received)),
+            "Take its mean.",
         )
     return loss
+
+
+def _without_broadcast(loss: Callable[..., Any], output: Any, target: Any) -> Any:
+    """Call a loss. Where torch only warns that it compares each output with all targets, raise."""
+    # Losses that broadcast compare floats; classes have another shape by their nature.
+    tensors = isinstance(output, torch.Tensor) and isinstance(target, torch.Tensor)
+    if not tensors or output.shape == target.shape or not target.is_floating_point():
+        return loss(output, target)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Using a target size", UserWarning)
+        try:
+            return loss(output, target)
+        except UserWarning as exc:
+            raise _other_shape(output, target) from exc
+
+
+def _other_shape(output: Any, target: Any) -> InputError:
+    return InputError(
+        "outputs and targets of one shape",
+        f"{tuple(output.shape)} and {tuple(target.shape)}",
+        "Squeeze the model's output, or give the targets a second dimension with a list inside "
+        "the list: label_cols=[['y']].",
+    )
 
 
 def side_by_side(targets: Sequence[torch.Tensor]) -> torch.Tensor:
