@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import threading
 import time
 import uuid
 from collections import Counter
@@ -33,6 +34,8 @@ from zoo.orca.data.shard import Shard, ShardWriter
 __all__ = ["Ingested", "forget_ingested", "ingest", "raise_flaws"]
 
 _log = logging.getLogger(__name__)
+# For how long, and how often, the files of a failed job's last tasks are looked for.
+_LATE_S, _LOOK_S = 60.0, 1.0
 _RESULT = "shard long, rows long, host string, path string, bytes long, layout string, flaws string"
 
 
@@ -141,7 +144,8 @@ def _run(frame: DataFrame, plan: TensorPlan) -> list[Any]:
     try:
         rows = select_columns(frame, plan.columns).mapInArrow(write, _RESULT).collect()
     except BaseException:
-        _sweep(name)
+        roots = _sweep(name)
+        threading.Thread(target=_sweep_late, args=(name, roots), daemon=True).start()
         raise
     return sorted(rows, key=lambda row: row["shard"])
 
@@ -328,16 +332,34 @@ def _remove_named(root: Path, name: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _sweep(name: str) -> None:
-    """Remove what tasks wrote under this name, wherever they ran."""
+def _sweep(name: str) -> set[str]:
+    """Remove what tasks wrote under this name, wherever they ran.
+
+    Returns:
+        The scratch directories of executors on this host.
+    """
     # Not the active session: that of another thread is not seen in this one.
     context = SparkContext._active_spark_context
     if context is None:
-        return
+        return set()
     slots = context.defaultParallelism
+
+    def sweep(_: Iterable[int]) -> Iterator[tuple[str, str]]:
+        _remove_named(scratch_root(), name)
+        yield host_key(), str(scratch_root())
+
     try:
-        context.parallelize(range(slots), slots).foreach(
-            lambda _: _remove_named(scratch_root(), name)
-        )
+        places = context.parallelize(range(slots), slots).mapPartitions(sweep).collect()
     except (Py4JError, PySparkException) as exc:
         _log.warning("temporary shards %s stay until the application ends: %s", name, exc)
+        return set()
+    return {root for host, root in places if host == host_key()}
+
+
+def _sweep_late(name: str, roots: Iterable[str]) -> None:
+    """Remove what tasks of a failed job wrote after the sweep: Spark lets them run out."""
+    end = time.monotonic() + _LATE_S
+    while time.monotonic() < end:
+        time.sleep(_LOOK_S)
+        for root in roots:
+            _remove_named(Path(root), name)
