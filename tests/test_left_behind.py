@@ -156,8 +156,15 @@ def test_nothing_is_left_after_an_error_in_fit(run: Run, mode: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["local", "standalone"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "mode"),
+    [
+        (signal.SIGKILL, "local"),
+        (signal.SIGKILL, "standalone"),
+        (signal.SIGINT, "local"),
+        (signal.SIGTERM, "standalone"),
+    ],
+)
 def test_nothing_is_left_after_a_signal_in_fit(run: Run, mode: str, number: signal.Signals) -> None:
     process = run.start(mode, "wait")
     run.await_training(process)

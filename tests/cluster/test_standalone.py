@@ -108,7 +108,7 @@ def test_stop_ends_the_cluster(facts: dict[str, object]) -> None:
     assert facts["left"] == []
 
 
-@pytest.mark.parametrize("target", ["python", "jvm", "both"])
+@pytest.mark.parametrize("target", ["jvm", "both"])
 def test_nothing_is_left_after_kill(
     left_after_kill: Callable[[str, str], list[str]], target: str
 ) -> None:
