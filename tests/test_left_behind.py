@@ -137,7 +137,7 @@ def test_marked_processes_are_found(run: Run) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["local", "standalone"])
+@pytest.mark.parametrize("mode", ["local"])
 def test_nothing_is_left_after_stop(run: Run, mode: str) -> None:
     process = run.start(mode, "stop")
     _, errors = process.communicate(timeout=250)
@@ -161,8 +161,8 @@ def test_nothing_is_left_after_an_error_in_fit(run: Run, mode: str) -> None:
     [
         (signal.SIGKILL, "local"),
         (signal.SIGKILL, "standalone"),
+        (signal.SIGTERM, "local"),
         (signal.SIGINT, "local"),
-        (signal.SIGTERM, "standalone"),
     ],
 )
 def test_nothing_is_left_after_a_signal_in_fit(run: Run, mode: str, number: signal.Signals) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -351,14 +351,12 @@ class TorchEstimator:
         path = Path(model_path)
         path.parent.mkdir(parents=True, exist_ok=True)
         state = save_state(self._built, epoch=self._epochs, iteration=self._iterations)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(state)
-            os.replace(part, path)
-        except BaseException:
-            os.unlink(part)
-            raise
+            part.write_bytes(state)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
         return model_path
 
     def load(self, model_path: str) -> TorchEstimator:
