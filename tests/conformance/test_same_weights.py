@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import io
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from torch import nn
 
 from zoo.cluster.host import host_key
 from zoo.cluster.launch import launcher_for
+from zoo.orca.data.ingest import forget_ingested
 from zoo.orca.data.plan import TensorPlan, plan_columns
 from zoo.orca.data.schedule import epoch_batches
 from zoo.orca.data.shard import Shard, ShardWriter
@@ -100,10 +101,26 @@ def on_spark(spark: SparkSession, parts: Sequence[np.ndarray], ranks: int) -> nn
     return estimator.get_model()
 
 
-def frame_of(spark: SparkSession, parts: Sequence[np.ndarray]):
-    rows = [[(*map(float, r[:4]), int(r[4])) for r in part] for part in parts]
-    spread = spark.sparkContext.parallelize(range(len(parts)), len(parts))
-    return spark.createDataFrame(spread.flatMap(lambda k: rows[k]), SCHEMA)
+FRAMES: dict[tuple[str, ...], DataFrame] = {}
+
+
+def frame_of(spark: SparkSession, parts: Sequence[np.ndarray]) -> DataFrame:
+    """A frame with these rows in each partition, made once for all tests that want the same."""
+    key = (spark.sparkContext.applicationId, *(str(len(p)) for p in parts))
+    if key not in FRAMES:
+        rows = [[(*map(float, r[:4]), int(r[4])) for r in part] for part in parts]
+        spread = spark.sparkContext.parallelize(range(len(parts)), len(parts))
+        FRAMES[key] = spark.createDataFrame(spread.flatMap(lambda k: rows[k]), SCHEMA).persist()
+    return FRAMES[key]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unpersisted() -> Iterator[None]:
+    """Leaves nothing in Spark for the tests of other modules."""
+    yield
+    while FRAMES:
+        FRAMES.popitem()[1].unpersist()
+    forget_ingested()
 
 
 def on_processes(folder: Path, parts: Sequence[np.ndarray], ranks: int) -> nn.Module:
@@ -193,7 +210,7 @@ class SumLoss(nn.Module):
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-@pytest.mark.parametrize("sizes", [PARTITIONS["seven"], PARTITIONS["skewed"]])
+@pytest.mark.parametrize("sizes", PARTITIONS.values(), ids=PARTITIONS)
 def test_every_row_is_used_exactly_once_an_epoch(
     spark: SparkSession, sizes: list[int], ranks: int
 ) -> None:

@@ -251,10 +251,10 @@ class TorchEstimator:
         self._report, self._plan = done.report, done.plan or self._plan
         if self._model_dir is not None:
             self.save(os.path.join(self._model_dir, f"model.{self._iterations}"))
-        per_rank = [[_epoch_dict(e, profile, own=True) for e in rank] for rank in done.epochs]
-        if not reduce_results:
-            return [list(ranks) for ranks in zip(*per_rank, strict=True)]
-        return [_epoch_dict(e, profile) for e in done.epochs[0]]
+        if reduce_results:
+            return [_epoch_dict(e, profile) for e in done.epochs[0]]
+        by_epoch = zip(*done.epochs, strict=True)
+        return [[_epoch_dict(e, profile, own=True) for e in ranks] for ranks in by_epoch]
 
     def evaluate(
         self,

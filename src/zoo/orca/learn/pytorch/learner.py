@@ -36,10 +36,9 @@ def compute_loss(built: Built, output: object, targets: Sequence[torch.Tensor]) 
         target = targets[0] if len(targets) == 1 else side_by_side(targets)
         loss = _without_broadcast(built.loss, output, target)
     if not isinstance(loss, torch.Tensor) or loss.ndim:
-        received = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss)
         raise InputError(
             "a loss that is one number for a batch, as a tensor",
-            getattr(received, "__name__", str(received)),
+            f"a {type(loss).__name__} of shape {tuple(getattr(loss, 'shape', ()))}",
             "Take its mean.",
         )
     return loss
