@@ -35,13 +35,13 @@ def compute_loss(built: Built, output: object, targets: Sequence[torch.Tensor]) 
     else:
         target = targets[0] if len(targets) == 1 else side_by_side(targets)
         loss = _without_broadcast(built.loss, output, target)
-    if not isinstance(loss, torch.Tensor) or loss.ndim:
-        raise InputError(
-            "a loss that is one number for a batch, as a tensor",
-            f"a {type(loss).__name__} of shape {tuple(getattr(loss, 'shape', ()))}",
-            "Take its mean.",
-        )
-    return loss
+    if isinstance(loss, torch.Tensor) and not loss.ndim:
+        return loss
+    raise InputError(
+        "a loss that is one number for a batch, as a tensor",
+        f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__,
+        "Take its mean.",
+    )
 
 
 def _without_broadcast(loss: Callable[..., Any], output: Any, target: Any) -> Any:
