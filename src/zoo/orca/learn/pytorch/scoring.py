@@ -30,10 +30,10 @@ from pyspark.sql.pandas.functions import arrow_udf
 from zoo.cluster.carried import carry, raise_carried
 from zoo.cluster.launch import pickled
 from zoo.errors import InputError
-from zoo.orca.data.decode import CellError, Flaw, decode_tensor
+from zoo.orca.data.decode import Flaw, PlanDecoder
 from zoo.orca.data.frame import select_columns
 from zoo.orca.data.ingest import raise_flaws
-from zoo.orca.data.plan import TensorPlan, TensorSpec, quoted
+from zoo.orca.data.plan import TensorPlan, quoted
 from zoo.orca.learn.pytorch.batches import Batch
 from zoo.orca.learn.pytorch.learner import Scorer
 from zoo.orca.learn.pytorch.pytorch_metrics import AdditiveMetric
@@ -71,8 +71,11 @@ def prediction_type(built: Built, plan: TensorPlan, sample: Callable[[], pa.Tabl
         table = sample()
         if not table.num_rows:
             return T.FloatType()
-        rows = _features(plan.features, plan.columns, table.combine_chunks().to_batches()[0])
-        return _type_of(model(*(torch.from_numpy(a.copy()) for a in rows)))
+        decoder = PlanDecoder(plan)
+        for rows in decoder.pieces(table.combine_chunks().to_batches()[0]):
+            return _type_of(model(*_tensors(rows)))
+        raise_flaws(list(decoder.flaws.values()))
+        raise AssertionError("rows, and neither arrays nor flaws of them")
 
 
 @contextmanager
@@ -127,19 +130,20 @@ def prediction_column(
         batch_size: Rows that the model sees at once.
     """
     blob = frame.sparkSession.sparkContext.broadcast(pickled(built.model, "a model"))
-    key, features, columns = uuid.uuid4().hex, plan.features, plan.columns
+    key = uuid.uuid4().hex
 
     def predict(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
-        model = _held(key, lambda: blob.value)
+        model, decoder = _held(key, lambda: blob.value), PlanDecoder(plan)
         for arrays in batches:
             # Of one column Spark gives the array itself, without a tuple around it.
             given = arrays if isinstance(arrays, tuple) else (arrays,)
-            yield _predict(model, features, columns, given, batch_size)
+            batch = pa.RecordBatch.from_arrays(list(given), names=plan.columns)
+            yield _predict(model, decoder, batch, batch_size)
 
     if _holds_vectors(frame.schema):
         frame.sparkSession.conf.set(_COLUMNAR, "false")
     udf: Any = arrow_udf(predict, _without_vectors(kind))  # type: ignore[call-overload]
-    return _as_vectors(udf(*(frame[quoted(c)] for c in columns)), kind)
+    return _as_vectors(udf(*(frame[quoted(c)] for c in plan.columns)), kind)
 
 
 def _holds_vectors(kind: T.DataType) -> bool:
@@ -181,23 +185,15 @@ def _held(key: str, blob: Callable[[], bytes]) -> torch.nn.Module:
 
 
 def _predict(
-    model: torch.nn.Module,
-    features: Sequence[TensorSpec],
-    columns: Sequence[str],
-    arrays: Sequence[pa.Array],
-    batch_size: int,
+    model: torch.nn.Module, decoder: PlanDecoder, batch: pa.RecordBatch, batch_size: int
 ) -> pa.Array:
-    batch = pa.RecordBatch.from_arrays(list(arrays), names=list(columns))
-    try:
-        rows = _features(features, columns, batch)
-    except CellError as exc:
-        raise_flaws(exc.flaws)
-    tensors = [torch.from_numpy(_writable(a)) for a in rows]
     with torch.no_grad():
         parts = [
             model(*(t[i : i + batch_size] for t in tensors))
-            for i in range(0, batch.num_rows, batch_size)
+            for tensors in map(_tensors, decoder.pieces(batch))
+            for i in range(0, len(tensors[0]), batch_size)
         ]
+    raise_flaws(list(decoder.flaws.values()))
     if isinstance(parts[0], tuple | list):
         joined = [torch.cat([p[k] for p in parts]) for k in range(len(parts[0]))]
     else:
@@ -213,16 +209,9 @@ def _predict(
     return _to_arrow(_squeezed(joined[0]))
 
 
-def _features(
-    features: Sequence[TensorSpec], columns: Sequence[str], batch: pa.RecordBatch
-) -> list[np.ndarray]:
-    at = {c: i for i, c in enumerate(columns)}
-    return [decode_tensor(t, [batch.column(at[c.name]) for c in t.columns]) for t in features]
-
-
-def _writable(array: np.ndarray) -> np.ndarray:
+def _tensors(arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
     # Arrow's buffers are read-only, and torch warns when it could write to such memory.
-    return array if array.flags.writeable else array.copy()
+    return [torch.from_numpy(a if a.flags.writeable else a.copy()) for a in arrays]
 
 
 def _to_arrow(output: torch.Tensor) -> pa.Array:
@@ -288,35 +277,25 @@ def _score(
     """The task: sums of one partition, or its flaws, or the error it hit."""
     torch.set_num_threads(1)
     built, metrics = pickle.loads(blob)
-    scorer, error, facts = Scorer(built, metrics), b"", ""
-    flaws: list[dict[str, Any]] = []
+    scorer, decoder, error, facts = Scorer(built, metrics), PlanDecoder(plan), b"", ""
     built.model.eval()
     try:
         with torch.no_grad():
             for batch in batches:
-                try:
-                    _score_batch(scorer, plan, batch, batch_size)
-                except CellError as exc:
-                    flaws.extend(map(asdict, exc.flaws))
+                for arrays in decoder.pieces(batch):
+                    _score_rows(scorer, _tensors(arrays), len(plan.features), batch_size)
     except Exception as exc:  # noqa: BLE001 - the process boundary: it is raised on the driver
         error, said = carry(exc)
         facts = json.dumps(said)
     task = TaskContext.get()
     place = f"partition {task.partitionId() if task else 0} on {platform.node()}"
-    values = [json.dumps(scorer.sums()), json.dumps(flaws), error, facts, place]
+    flaws = json.dumps([asdict(f) for f in decoder.flaws.values()])
+    values = [json.dumps(scorer.sums()), flaws, error, facts, place]
     names = [part.split()[0] for part in _PART.split(", ")]
     yield pa.RecordBatch.from_pydict({n: [v] for n, v in zip(names, values, strict=True)})
 
 
-def _score_batch(scorer: Scorer, plan: TensorPlan, batch: pa.RecordBatch, batch_size: int) -> None:
-    at = {c: i for i, c in enumerate(plan.columns)}
-    cut = len(plan.features)
-    arrays = [
-        decode_tensor(t, [batch.column(at[c.name]) for c in t.columns], label=k >= cut)
-        for k, t in enumerate(plan.tensors)
-    ]
-    tensors = [torch.from_numpy(_writable(a)) for a in arrays]
-    for i in range(0, batch.num_rows, batch_size):
-        rows = min(batch_size, batch.num_rows - i)
-        views = [t[i : i + rows] for t in tensors]
-        scorer.add(Batch(tuple(views[:cut]), tuple(views[cut:]), rows))
+def _score_rows(scorer: Scorer, tensors: Sequence[torch.Tensor], cut: int, batch_size: int) -> None:
+    for i in range(0, len(tensors[0]), batch_size):
+        views = [t[i : i + batch_size] for t in tensors]
+        scorer.add(Batch(tuple(views[:cut]), tuple(views[cut:]), len(views[0])))
