@@ -34,7 +34,7 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")])
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = set(PROJECT["optional-dependencies"])
 EXTRA_CALLS = {"MissingExtraError", "load_extra"}
-CARRIED = {"PIL", "py4j"}  # import names that pillow and pyspark bring
+CARRIED = {"PIL", "py4j", "upath"}  # import names that pillow, pyspark and universal-pathlib bring
 TENSORS = {"jax", "keras", "tensorflow", "torch"}
 
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoo.errors import ContractError, InputError
-from zoo.orca.data.image.location import local_path
 from zoo.orca.data.image.ndarray_codec import encode_ndarray
 from zoo.orca.data.image.schema import DType, FeatureType, Schema, SchemaField
+from zoo.orca.data.storage import local_path
 
 __all__ = ["ROW_GROUP_BYTES", "Record", "check_block_size", "write_chunk"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import InputError
-from zoo.orca.data.image.location import local_path
 from zoo.orca.data.image.schema import SchemaField, decode
+from zoo.orca.data.storage import local_path
 
 __all__ = ["METADATA", "DatasetFolder", "chunk_name", "is_dataset_entry", "open_dataset"]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError
-from zoo.orca.data.image.location import local_path
 from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
 from zoo.orca.data.image.spark_writer import cut, write_parts
+from zoo.orca.data.storage import local_path
 
 __all__ = ["write_from_directory"]
 

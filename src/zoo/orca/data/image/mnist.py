@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.orca.data.image.location import local_path
 from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
 from zoo.orca.data.image.spark_writer import cut, write_parts
+from zoo.orca.data.storage import local_path
 
 __all__ = ["write_mnist"]
 

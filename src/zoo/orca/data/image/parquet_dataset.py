@@ -14,9 +14,9 @@ from zoo.errors import ContractError, InputError, NotYetError
 from zoo.orca.data.image.chunk_file import Record, check_block_size, write_chunk
 from zoo.orca.data.image.dataloader import read_as_dataloader
 from zoo.orca.data.image.dataset_folder import chunk_name, open_dataset
-from zoo.orca.data.image.location import local_path, spark_path
 from zoo.orca.data.image.publish import published, should_write
 from zoo.orca.data.image.schema import Schema, check_schema, encode
+from zoo.orca.data.storage import local_path, spark_path
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -12,9 +12,9 @@ from zoo.cluster.session import active_session
 from zoo.errors import ClusterError, InputError, ZooError
 from zoo.orca.data.image.chunk_file import Record, check_block_size, write_chunk
 from zoo.orca.data.image.dataset_folder import chunk_name
-from zoo.orca.data.image.location import local_path
 from zoo.orca.data.image.publish import published, should_write
 from zoo.orca.data.image.schema import Schema, check_schema, encode
+from zoo.orca.data.storage import local_path
 
 __all__ = ["cut", "write_parts"]
 
