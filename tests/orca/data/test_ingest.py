@@ -402,7 +402,7 @@ def test_lost_shards_are_written_again(held):
 
 
 def test_only_a_few_frames_are_kept(held, monkeypatch):
-    monkeypatch.setattr(module, "_KEPT_FRAMES", 1)
+    monkeypatch.setattr(module, "_KEPT_RESULTS", 1)
     first, second = ingest(held, plan_of(held)), ingest(held, plan_of(held, ["r"]))
     assert not any(Path(s.path).exists() for s in first.shards)
     assert ingest(held, plan_of(held, ["r"])) is second

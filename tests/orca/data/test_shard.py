@@ -1,11 +1,12 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.sql import types as T
 
-from zoo.orca.data.plan import plan_columns
-from zoo.orca.data.shard import Shard, ShardWriter, open_shard, remove_shard
+from zoo.orca.data.plan import ColumnPlan, TensorPlan, TensorSpec, plan_columns
+from zoo.orca.data.shard import Blobs, Shard, ShardWriter, open_shard, remove_shard
 
 SCHEMA = T.StructType(
     [T.StructField("x", T.ArrayType(T.FloatType())), T.StructField("y", T.LongType())]
@@ -98,3 +99,24 @@ def test_a_mapping_outlives_its_file(tmp_path):
     arrays = open_shard(shard, PLAN.resolved([("float32", (1,)), ("int64", ())]))
     remove_shard(shard)
     assert arrays[1].tolist() == [1]
+
+
+def test_blobs_of_a_slice_are_those_of_its_cells():
+    cells = [b"a", b"", b"ccc", b"dd"]
+    for kind in (pa.binary(), pa.large_binary()):
+        blobs = Blobs.from_arrow(pa.array(cells, kind).slice(1, 3))
+        assert [blobs[i] for i in range(len(blobs))] == cells[1:]
+        assert blobs.data.size == 5
+
+
+def test_blobs_are_written_and_mapped(tmp_path):
+    cells = [b"first", b"2", b"three"]
+    with ShardWriter(tmp_path / "s", 2) as writer:
+        for part in (cells[:2], cells[2:]):
+            writer.append([Blobs.from_arrow(pa.array(part)), np.arange(len(part))])
+    shard = Shard(0, writer.rows, "here", str(tmp_path / "s"), writer.bytes)
+    column = ColumnPlan("x", "live", None, decode=len)
+    spec = TensorSpec((column,), "int64", ())
+    blobs, labels = open_shard(shard, TensorPlan((spec,), (PLAN.labels[0],)))
+    assert [blobs[i] for i in range(3)] == cells
+    assert labels.tolist() == [0, 1, 0]

@@ -1,13 +1,17 @@
+import threading
+import time
 import tracemalloc
 import warnings
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.sql import types as T
 
-from zoo.orca.data.plan import plan_columns
+from zoo.errors import ColumnError
+from zoo.orca.data.plan import ColumnPlan, TensorPlan, TensorSpec, plan_columns
 from zoo.orca.data.schedule import epoch_batches
-from zoo.orca.data.shard import Shard, ShardWriter
+from zoo.orca.data.shard import Blobs, Shard, ShardWriter
 from zoo.orca.learn import feed as module
 from zoo.orca.learn.feed import ShardFeed
 
@@ -167,3 +171,98 @@ def test_rows_without_width_are_fed(tmp_path):
     feed = ShardFeed(plan, [shard], host="here", place=(0, 1), batch_size=4, seed=None)
     ((starts, (x, y)),) = feed.epoch(0)
     assert (starts.tolist(), x.shape, y.tolist()) == ([0, 3, 6], (6, 0), [0, 1, 2, 3, 4, 5])
+
+
+# Cells that are decoded for each batch.
+
+
+def drawn(data, key=None):
+    """Cell `b"12"` becomes [12, what its key draws]."""
+    extra = 0 if key is None else np.random.default_rng(key).integers(1 << 30)
+    return np.array([int(data), extra], dtype=np.int64)
+
+
+def live_feeds(folder, sizes, places, *, decode=drawn, threads=2, seed=5):
+    column = ColumnPlan("image", "live", None, decode=decode)
+    label = PLAN.labels[0]
+    plan = TensorPlan((TensorSpec((column,), "int64", (2,)),), (label,))
+    shards = []
+    for s, rows in enumerate(sizes):
+        y = 1000 * s + np.arange(rows, dtype=np.int64)
+        with ShardWriter(folder / str(s), 2) as writer:
+            if rows:
+                writer.append([Blobs.from_arrow(pa.array([b"%d" % v for v in y])), y])
+        shards.append(Shard(s, rows, "here", str(folder / str(s)) if rows else "", writer.bytes))
+    return [
+        ShardFeed(
+            plan, shards, host="here", place=(r, places), batch_size=9, seed=seed, threads=threads
+        )
+        for r in range(places)
+    ]
+
+
+def live_steps(feed, epoch):
+    """Label and draw of each row, step by step."""
+    found = []
+    for starts, (x, y) in feed.epoch(epoch):
+        np.testing.assert_array_equal(x[:, 0], y)
+        pairs = list(zip(y.tolist(), x[:, 1].tolist(), strict=True))
+        found += [pairs[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    return found
+
+
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+def test_decoded_cells_come_in_the_order_of_the_epoch(tmp_path, sizes):
+    (feed,) = live_feeds(tmp_path, sizes, 1)
+    steps = [[label for label, _ in step] for step in live_steps(feed, 2)]
+    assert steps == reference(sizes, 9, 2)
+
+
+def test_draws_do_not_depend_on_ranks_or_threads(tmp_path):
+    sizes = SIZES["skewed"]
+    (alone,) = live_feeds(tmp_path / "1", sizes, 1, threads=1)
+    several = live_feeds(tmp_path / "3", sizes, 3, threads=4)
+    parts = [live_steps(feed, 1) for feed in several]
+    assert [sum(step, []) for step in zip(*parts, strict=True)] == live_steps(alone, 1)
+
+
+def test_every_epoch_draws_anew_and_repeats(tmp_path):
+    (feed,) = live_feeds(tmp_path, [40], 1)
+    first, again, other = (dict(sum(live_steps(feed, e), [])) for e in (0, 0, 1))
+    assert first == again
+    assert all(first[row] != other[row] for row in first)
+
+
+def test_a_cell_that_cannot_be_decoded_is_named(tmp_path):
+    def broken(data, key=None):
+        if data == b"1003":
+            raise OSError("torn")
+        return drawn(data)
+
+    (feed,) = live_feeds(tmp_path, [5, 5], 1, decode=broken)
+    with pytest.raises(ColumnError, match=r"'image'.*torn in row 3 of partition 1"):
+        live_steps(feed, 0)
+
+
+def test_a_cell_of_another_shape_is_named(tmp_path):
+    (feed,) = live_feeds(tmp_path, [5], 1, decode=lambda data, key: np.zeros(3, np.int64))
+    with pytest.raises(ColumnError, match=r"int64 of shape \(3,\) in row"):
+        live_steps(feed, 0)
+
+
+def test_decoding_runs_ahead_and_not_far(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_STRETCH_BYTES", 1)
+    monkeypatch.setattr(module, "_SHARD_BYTES", 1)
+    seen = []
+    (feed,) = live_feeds(
+        tmp_path, [90], 1, decode=lambda data, key: (seen.append(1), drawn(data))[1]
+    )
+    batches = feed.epoch(0)
+    next(batches)
+    time.sleep(0.3)
+    assert 9 < len(seen) <= 9 * (module._AHEAD + 2)
+    batches.close()
+    left = [t for t in threading.enumerate() if t.name.startswith("decode")]
+    for thread in left:
+        thread.join(5)
+    assert not [t for t in left if t.is_alive()]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from zoo.orca.data.plan import ColumnPlan, TensorPlan, TensorSpec
+from zoo.orca.data.shard import Blobs, Tensor
 
 __all__ = ["CellError", "Flaw", "PlanDecoder", "add_flaw", "decode_tensor"]
 
@@ -21,6 +23,8 @@ _EXAMPLE_LENGTH = 200
 _PIECE_BYTES = 16 << 20
 # Rows that are decoded to learn how large a row is: an image may have megabytes.
 _UNKNOWN_ROWS = 32
+# What a cell that stays bytes is taken for when rows are counted out.
+_LIVE_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,11 @@ class PlanDecoder:
         at = {name: i for i, name in enumerate(plan.columns)}
         self._places = [[at[c.name] for c in t.columns] for t in plan.tensors]
 
-    def pieces(self, batch: pa.RecordBatch) -> Iterator[list[np.ndarray]]:
+    def pieces(self, batch: pa.RecordBatch) -> Iterator[list[Any]]:
         """The rows of a batch, some megabytes at a time; none any more after a flaw.
 
         Yields:
-            One array for each tensor.
+            One array for each tensor, or blobs for one whose cells are decoded later.
         """
         start = 0
         while start < batch.num_rows:
@@ -92,32 +96,71 @@ class PlanDecoder:
             start += piece.num_rows
             arrays = self._decode(piece)
             if not self.flaws:
-                found = zip(self.tensors, arrays, strict=True)
-                self.tensors = [replace(t, dtype=a.dtype.name, shape=a.shape[1:]) for t, a in found]
+                self.tensors = list(map(_resolved, self.tensors, arrays))
                 yield arrays
 
     def _piece_rows(self) -> int:
         size = 0
         for spec in self.tensors:
+            if spec.live:
+                size += _LIVE_BYTES
+                continue
             if spec.shape is None or spec.dtype is None:
                 return _UNKNOWN_ROWS
             size += np.dtype(spec.dtype).itemsize * int(np.prod(spec.shape, dtype=np.int64))
         return max(1, _PIECE_BYTES // max(1, size))
 
-    def _decode(self, piece: pa.RecordBatch) -> list[np.ndarray]:
-        columns, arrays = piece.columns, []
+    def _decode(self, piece: pa.RecordBatch) -> list[Tensor]:
+        columns: list[pa.Array] = piece.columns
+        arrays: list[Tensor] = []
         flaws: dict[tuple[str, str], Flaw] = {}
         for k, (spec, places) in enumerate(zip(self.tensors, self._places, strict=True)):
             try:
-                arrays.append(
-                    decode_tensor(spec, [columns[i] for i in places], label=k >= self._cut)
-                )
+                cells = [columns[i] for i in places]
+                if spec.live:
+                    blobs = _blobs(spec, cells[0])
+                    self.tensors[k] = _live_spec(spec, blobs)
+                    arrays.append(blobs)
+                else:
+                    arrays.append(decode_tensor(spec, cells, label=k >= self._cut))
             except CellError as exc:
                 # A column may be in several tensors; its rows are bad once.
                 flaws |= {(flaw.column, flaw.kind): flaw for flaw in exc.flaws}
         for flaw in flaws.values():
             add_flaw(self.flaws, flaw)
         return arrays
+
+
+def _resolved(spec: TensorSpec, rows: Tensor) -> TensorSpec:
+    """The tensor with the dtype and shape of its rows."""
+    if isinstance(rows, Blobs):
+        return spec
+    return replace(spec, dtype=rows.dtype.name, shape=rows.shape[1:])
+
+
+def _blobs(spec: TensorSpec, array: pa.Array) -> Blobs:
+    """Cells that are decoded later; none of them is empty."""
+    name = spec.columns[0].name
+    if array.null_count:
+        raise CellError(Flaw(name, "null", array.null_count))
+    blobs = Blobs.from_arrow(array)
+    if empty := int(np.count_nonzero(np.diff(blobs.ends) == 0)):
+        raise CellError(Flaw(name, "undecodable", empty, "zero bytes"))
+    return blobs
+
+
+def _live_spec(spec: TensorSpec, blobs: Blobs) -> TensorSpec:
+    """The tensor with the dtype and shape that its first cell decodes to."""
+    if spec.shape is not None:
+        return spec
+    plan = spec.columns[0]
+    assert plan.decode is not None
+    try:
+        cell = _as_numbers(plan.decode(blobs[0]))
+    except Exception as exc:  # noqa: BLE001 - whatever a user's decoder raises is a bad cell
+        example = f"{type(exc).__name__}: {exc}"[:_EXAMPLE_LENGTH]
+        raise CellError(Flaw(plan.name, "undecodable", 1, example)) from None
+    return replace(spec, dtype=cell.dtype.name, shape=cell.shape)
 
 
 def decode_tensor(

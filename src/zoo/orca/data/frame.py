@@ -22,7 +22,7 @@ from zoo.errors import ColumnError, ContractError
 from zoo.orca.data.decode import CellError, decode_tensor
 from zoo.orca.data.plan import ColumnPlan, TensorSpec, quoted
 
-__all__ = ["Frame", "as_frame", "pandas_to_arrow", "select_columns"]
+__all__ = ["Frame", "arrow_columns", "as_frame", "pandas_to_arrow", "select_columns"]
 
 _KINDS = "a Spark DataFrame, a pandas DataFrame, a pyarrow.Table or a creator function"
 _PARTITION_ROWS, _PARTITION_BYTES = 10_000, 4 << 20
@@ -155,6 +155,15 @@ def pandas_to_arrow(data: pd.DataFrame) -> pa.Table:
     return pa.Table.from_arrays(columns, names=names)
 
 
+def arrow_columns(data: pd.DataFrame) -> pa.Table:
+    """The columns of a pandas DataFrame in types that Spark has.
+
+    Raises:
+        ColumnError: A column holds things that have no common type, or one that Spark has not.
+    """
+    return _spark_table(pandas_to_arrow(data))
+
+
 def _column(name: str, series: pd.Series[Any]) -> pa.Array:
     if series.dtype == object and (stacked := _stacked(series)) is not None:
         return stacked
@@ -187,10 +196,14 @@ def _stacked(series: pd.Series[Any]) -> pa.Array | None:
     return array
 
 
-def _to_spark(table: pa.Table, session: SparkSession) -> DataFrame:
+def _spark_table(table: pa.Table) -> pa.Table:
     names = table.column_names
     columns = [_spark_column(n, c) for n, c in zip(names, table.columns, strict=True)]
-    plain = pa.Table.from_arrays(columns, names=names).combine_chunks()
+    return pa.Table.from_arrays(columns, names=names)
+
+
+def _to_spark(table: pa.Table, session: SparkSession) -> DataFrame:
+    plain = _spark_table(table).combine_chunks()
     wanted = max(-(-plain.num_rows // _PARTITION_ROWS), plain.nbytes // _PARTITION_BYTES, 1)
     # Neighbours are joined, so the order stays.
     return session.createDataFrame(plain).coalesce(

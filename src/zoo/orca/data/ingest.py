@@ -1,4 +1,4 @@
-"""Frame to shards: one ordinary Spark job writes each partition as typed arrays on local disk.
+"""Rows to shards: one ordinary Spark job writes each partition as typed arrays on local disk.
 
 The driver gets back one small row for each partition, never data. Cells that cannot become
 numbers are counted by the tasks, and the sums become one error here.
@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,9 +26,9 @@ from pyspark.sql import DataFrame
 
 from zoo.cluster.host import host_key, scratch_root
 from zoo.errors import ColumnError, InputError
-from zoo.orca.data.decode import Flaw, PlanDecoder, add_flaw
-from zoo.orca.data.frame import select_columns
+from zoo.orca.data.decode import Flaw, add_flaw
 from zoo.orca.data.plan import TensorPlan
+from zoo.orca.data.rows import FrameRows, Pieces, Rows
 from zoo.orca.data.shard import Shard, ShardWriter
 
 __all__ = ["Ingested", "forget_ingested", "ingest", "raise_flaws"]
@@ -48,7 +48,7 @@ class Ingested:
         shards: One for each partition that has rows.
         seconds: What the Spark job took.
         application: The Spark application that owns them.
-        kept: The frame is persisted in Spark, so later fits use these shards again.
+        kept: The rows are persisted in Spark, so later fits use these shards again.
     """
 
     plan: TensorPlan
@@ -74,37 +74,39 @@ class Ingested:
 
 
 class _Kept(NamedTuple):
-    """Shards of a frame that Spark holds persisted."""
+    """Shards of rows that Spark holds persisted."""
 
-    frame: DataFrame
-    token: int
+    rows: Rows
+    blocks: object
     plan: TensorPlan
     result: Ingested
 
 
 _kept: list[_Kept] = []
-_KEPT_FRAMES = 8
+_KEPT_RESULTS = 8
 
 
-def ingest(frame: DataFrame, plan: TensorPlan, *, batch_size: int | None = None) -> Ingested:
-    """Write the planned columns of a frame as shards, or find them written.
+def ingest(data: Rows | DataFrame, plan: TensorPlan, *, batch_size: int | None = None) -> Ingested:
+    """Write the planned columns of some rows as shards, or find them written.
 
     Args:
-        frame: Any Spark DataFrame, however it is partitioned.
-        plan: From `plan_columns`.
-        batch_size: Refuse a frame with fewer rows than this; None takes any that has rows.
+        data: Rows, or any Spark DataFrame, however partitioned.
+        plan: From `plan_columns` or `plan_shards`.
+        batch_size: Refuse fewer rows than this; None takes any that has rows.
 
     Raises:
         ColumnError: Cells are null, ragged, not decodable or NaN labels, with their number.
-        InputError: The frame has no rows, or fewer than a batch.
+        InputError: There are no rows, or fewer than a batch.
     """
-    _drop_stale(frame.sparkSession.sparkContext.applicationId)
-    token = _cache_token(frame)
-    if token is not None and (found := _find_kept(frame, token, plan)):
+    source = FrameRows(data) if isinstance(data, DataFrame) else data
+    application = source.context.applicationId
+    _drop_stale(application)
+    blocks = source.held_as()
+    if blocks is not None and (found := _find_kept(source, blocks, plan)):
         _require_rows(found.rows, batch_size)
         return found
     start = time.perf_counter()
-    rows = _run(frame, plan)
+    rows = _run(source, plan)
     try:
         raise_flaws([Flaw(**f) for row in rows for f in json.loads(row["flaws"])])
         filled = [row for row in rows if row["rows"]]
@@ -117,12 +119,12 @@ def ingest(frame: DataFrame, plan: TensorPlan, *, batch_size: int | None = None)
         plan.resolved(layout),
         _shards(filled),
         time.perf_counter() - start,
-        frame.sparkSession.sparkContext.applicationId,
-        token is not None,
+        application,
+        blocks is not None,
     )
-    if token is not None:
-        _kept.append(_Kept(frame, token, plan, result))
-        for entry in _kept[:-_KEPT_FRAMES]:
+    if blocks is not None:
+        _kept.append(_Kept(source, blocks, plan, result))
+        for entry in _kept[:-_KEPT_RESULTS]:
             forget_ingested(entry.result)
     _log.info("ingested %d rows in %.2f s", result.rows, result.seconds)
     return result
@@ -135,42 +137,39 @@ def forget_ingested(result: Ingested | None = None) -> None:
         _remove(entry.result.shards)
 
 
-def _run(frame: DataFrame, plan: TensorPlan) -> list[Any]:
+def _run(source: Rows, plan: TensorPlan) -> list[Mapping[str, Any]]:
     name = f"zoo-shards-{uuid.uuid4().hex[:12]}"
+    tensors = len(plan.tensors)
 
-    def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return write_partition(batches, plan, name)
+    def write(pieces: Pieces) -> Iterator[pa.RecordBatch]:
+        return write_partition(pieces, tensors, name)
 
     try:
-        rows = select_columns(frame, plan.columns).mapInArrow(write, _RESULT).collect()
+        rows = source.run(plan, write, _RESULT)
     except BaseException:
         roots = _sweep(name)
         threading.Thread(target=_sweep_late, args=(name, roots), daemon=True).start()
         raise
-    return sorted(rows, key=lambda row: row["shard"])
+    return sorted(rows, key=lambda row: int(row["shard"]))
 
 
-def write_partition(
-    batches: Iterable[pa.RecordBatch], plan: TensorPlan, name: str
-) -> Iterator[pa.RecordBatch]:
+def write_partition(pieces: Pieces, tensors: int, name: str) -> Iterator[pa.RecordBatch]:
     """The task: write one shard, give back the row that describes it."""
     task = TaskContext.get()
     assert task is not None
     # No folder around all of them: one that a late task makes again would stay.
     folder = scratch_root() / f"{name}-{task.partitionId()}-{task.taskAttemptId()}"
-    decoder = PlanDecoder(plan)
-    with ShardWriter(folder, len(plan.tensors)) as writer:
-        for batch in batches:
-            for arrays in decoder.pieces(batch):
-                writer.append(arrays)
+    with ShardWriter(folder, tensors) as writer:
+        for arrays in pieces:
+            writer.append(arrays)
     rows = writer.rows
-    if decoder.flaws:
+    if pieces.flaws:
         rows = 0
         shutil.rmtree(folder, ignore_errors=True)
     values = [
         task.partitionId(), rows, host_key(), str(folder) if rows else "", writer.bytes,
-        json.dumps([(t.dtype, t.shape) for t in decoder.tensors]),
-        json.dumps([asdict(f) for f in decoder.flaws.values()]),
+        json.dumps([(t.dtype, t.shape) for t in pieces.tensors]),
+        json.dumps([asdict(f) for f in pieces.flaws.values()]),
     ]  # fmt: skip
     names = [part.split()[0] for part in _RESULT.split(", ")]
     yield pa.RecordBatch.from_pydict({n: [v] for n, v in zip(names, values, strict=True)})
@@ -199,6 +198,11 @@ _FLAWS = {
         "numbers that the dtype of the tensor can hold",
         "larger ones",
         "Scale them, or ask for decoders={{'{c}': 'float64'}}.",
+    ),
+    "layout": (
+        "shards that all look like the first",
+        "others",
+        "Give every shard the same keys and the same number of arrays.",
     ),
     "undecodable": (
         "cells that the decoder can read",
@@ -269,12 +273,10 @@ def _shards(rows: Sequence[Any]) -> tuple[Shard, ...]:
     return tuple(Shard(r["shard"], r["rows"], r["host"], r["path"], r["bytes"]) for r in rows)
 
 
-def _find_kept(frame: DataFrame, token: int, plan: TensorPlan) -> Ingested | None:
-    """Kept shards of this frame and plan, if they are still there."""
+def _find_kept(source: Rows, blocks: object, plan: TensorPlan) -> Ingested | None:
+    """Kept shards of these rows and this plan, if they are still there."""
     for held in _kept:
-        # Frames that differ in nothing but the names of columns have the same semantics.
-        same = (held.token, held.plan, held.frame.columns) == (token, plan, frame.columns)
-        if same and held.frame.sameSemantics(frame):
+        if (held.blocks, held.plan) == (blocks, plan) and held.rows.same(source):
             # The shards of other hosts are looked at by the ranks there.
             here = [s for s in held.result.shards if s.host == host_key()]
             if all(Path(s.path).is_dir() for s in here):
@@ -284,31 +286,12 @@ def _find_kept(frame: DataFrame, token: int, plan: TensorPlan) -> Ingested | Non
     return None
 
 
-def _cache_token(frame: DataFrame) -> int | None:
-    """What tells the blocks of a persisted frame from others; None when it is not persisted.
-
-    A frame may be persisted anew with other rows: after `unpersist`, or by Spark itself when it
-    writes to the files that the frame was read from.
-    """
-    try:
-        session = frame.sparkSession._jsparkSession
-        cached = session.sharedState().cacheManager().lookupCachedData(frame._jdf)
-        if not cached.isDefined():
-            return None
-        blocks = cached.get().cachedRepresentation().cacheBuilder()
-        jvm: Any = frame.sparkSession._jvm
-        return int(jvm.java.lang.System.identityHashCode(blocks))
-    except Py4JError as exc:
-        _log.debug("cannot tell whether the frame is persisted: %s", exc)
-        return None
-
-
 def _drop_stale(application: str) -> None:
-    """Forget frames that were unpersisted, and those of an application that has ended."""
+    """Forget rows that Spark no longer holds, and those of an application that has ended."""
     for held in list(_kept):
         if held.result.application != application:
             _kept.remove(held)
-        elif _cache_token(held.frame) != held.token:
+        elif held.rows.held_as() != held.blocks:
             forget_ingested(held.result)
 
 

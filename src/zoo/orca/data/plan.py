@@ -13,6 +13,9 @@ How a column becomes numbers:
 | ML vector, dense or sparse | 1-D | the float type of the plan |
 | binary | what its decoder returns | what its decoder returns |
 
+A decoder that says `live = True`, as an `ImagePipeline` with random steps does, is left for the
+training itself: the bytes are kept, and each epoch decodes them anew.
+
 The float type is float32 unless the model is in double precision. Columns side by side make a
 matrix: of int64 if all are whole, else of the float type. Whole numbers that become floats, in a
 matrix or inside an array, must be exact in it, because a rounded identifier is another one.
@@ -21,10 +24,11 @@ matrix or inside an array, must be exact in it, because a rounded identifier is 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pyspark.sql import types as T
@@ -37,12 +41,14 @@ __all__ = [
     "Decoder",
     "TensorPlan",
     "TensorSpec",
+    "Use",
     "plan_columns",
     "quoted",
 ]
 
-Decoder = Callable[[bytes], np.ndarray] | str
+Decoder = Callable[..., np.ndarray] | str
 Columns = Sequence[str | Sequence[str]]
+Use = Literal["train", "validate", "score"]
 
 _WHOLE = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _REAL = (T.FloatType, T.DoubleType, T.DecimalType, T.BooleanType)
@@ -54,22 +60,29 @@ class ColumnPlan:
 
     Attributes:
         name: The column.
-        kind: `scalar`, `date`, `timestamp`, `array`, `vector` or `bytes`.
+        kind: `scalar`, `date`, `timestamp`, `array`, `vector`, `bytes`, or `live`: bytes that are
+            decoded when a batch is made.
         dtype: The numpy dtype it becomes; None when the decoder decides.
-        decode: Turns one binary cell into an array.
+        decode: Turns one binary cell into an array; of a live column that is drawn anew each
+            epoch, it also takes `key`, whole numbers that randomness depends on.
         exact: Refuse numbers that the dtype cannot hold exactly.
     """
 
     name: str
     kind: str
     dtype: str | None
-    decode: Callable[[bytes], np.ndarray] | None = None
+    decode: Callable[..., np.ndarray] | None = None
     exact: bool = False
+
+    @property
+    def is_bytes(self) -> bool:
+        """Whether its cells are bytes for a decoder."""
+        return self.kind in ("bytes", "live")
 
     @property
     def shaped(self) -> bool:
         """Whether the shape of a row is known from the data only."""
-        return self.kind in ("array", "vector", "bytes")
+        return self.kind in ("array", "vector", "bytes", "live")
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,11 @@ class TensorSpec:
     columns: tuple[ColumnPlan, ...]
     dtype: str | None
     shape: tuple[int, ...] | None
+
+    @property
+    def live(self) -> bool:
+        """Whether its cells stay bytes until a batch is made of them."""
+        return self.columns[0].kind == "live"
 
     @property
     def name(self) -> str:
@@ -109,6 +127,12 @@ class TensorPlan:
     def columns(self) -> list[str]:
         """Every column needed, once, in the order of first use."""
         return list(dict.fromkeys(c.name for t in self.tensors for c in t.columns))
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row in all tensors, at least 1; their shapes must be known."""
+        sizes = (np.dtype(t.dtype).itemsize * math.prod(t.shape or ()) for t in self.tensors)
+        return max(1, sum(sizes))
 
     def resolved(self, layout: Sequence[tuple[str, tuple[int, ...]]]) -> TensorPlan:
         """The plan with the dtypes and shapes that were found in the data."""
@@ -137,6 +161,7 @@ def plan_columns(
     decoders: Mapping[str, Decoder] | None = None,
     assemble: bool = False,
     need_labels: bool = True,
+    use: Use = "score",
 ) -> TensorPlan:
     """Lay out the tensors of a frame.
 
@@ -150,6 +175,9 @@ def plan_columns(
         assemble: Put several flat feature columns side by side in one matrix, because the model
             takes one input.
         need_labels: False when predicting: the label columns may be absent.
+        use: What for. To "score", every decoder is applied as rows come. To "train" and to
+            "validate", live ones are left for the batches. Random steps are for training alone:
+            otherwise a decoder that has `for_evaluation()` is asked for its form without them.
 
     Raises:
         ContractError: `feature_cols` or `label_cols` is missing.
@@ -159,18 +187,25 @@ def plan_columns(
     labels = _entries(label_cols, "label_cols") if need_labels or label_cols else []
     fields = _fields(schema, [n for entry in features + labels for n in _names(entry)])
     known = dict(decoders or {})
+    if use != "train":
+        known = {name: _without_chance(decoder) for name, decoder in known.items()}
 
     def spec(entry: str | list[str]) -> TensorSpec:
-        columns = [_column(fields[n], float_dtype, known.get(n)) for n in _names(entry)]
+        columns = [_column(fields[n], float_dtype, known.get(n), use) for n in _names(entry)]
         if len(columns) == 1 and (isinstance(entry, str) or columns[0].shaped):
             return _alone(columns[0])
         return _matrix(columns, float_dtype, known)
 
     planned = [spec(entry) for entry in features]
-    if assemble and len(planned) > 1 and all(c.kind != "bytes" for t in planned for c in t.columns):
+    if assemble and len(planned) > 1 and all(not c.is_bytes for t in planned for c in t.columns):
         names = [n for entry in features for n in _names(entry)]
         planned = [spec(names)]
     return TensorPlan(tuple(planned), tuple(spec(entry) for entry in labels))
+
+
+def _without_chance(decoder: Decoder) -> Decoder:
+    plain: Decoder = getattr(decoder, "for_evaluation", lambda: decoder)()
+    return plain
 
 
 def _entries(cols: Columns | None, argument: str) -> list[str | list[str]]:
@@ -223,7 +258,9 @@ def _shown(names: Sequence[str]) -> str:
     return ", ".join(names[:20]) + (f" and {rest} more" if rest > 0 else "") or "none"
 
 
-def _column(field: T.StructField, float_dtype: str, decoder: Decoder | None) -> ColumnPlan:
+def _column(
+    field: T.StructField, float_dtype: str, decoder: Decoder | None, use: Use
+) -> ColumnPlan:
     wanted = decoder if isinstance(decoder, str) else None
     if isinstance(field.dataType, T.BinaryType):
         if decoder is None or isinstance(decoder, str):
@@ -233,7 +270,9 @@ def _column(field: T.StructField, float_dtype: str, decoder: Decoder | None) -> 
                 f"Pass decoders={{'{field.name}': ImageDecoder(...)}} of zoo.orca.data.image, or a "
                 "function from bytes to a numpy array.",
             )
-        return ColumnPlan(field.name, "bytes", None, decode=decoder)
+        live = use != "score" and getattr(decoder, "live", False)
+        kind = "live" if live else "bytes"
+        return ColumnPlan(field.name, kind, None, decode=decoder)
     if callable(decoder):
         raise ColumnError(
             f"a binary column for the decoder of '{field.name}'",
@@ -302,7 +341,7 @@ def _matrix(
     columns: Sequence[ColumnPlan], float_dtype: str, known: Mapping[str, Decoder]
 ) -> TensorSpec:
     """Columns side by side, of one dtype: whole if all are, else floats."""
-    if any(c.kind == "bytes" for c in columns):
+    if any(c.is_bytes for c in columns):
         raise ColumnError(
             "columns of numbers to put side by side",
             f"a binary column among {', '.join(c.name for c in columns)}",

@@ -1,23 +1,21 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
-from zoo.errors import ClusterError, InputError
+from zoo.errors import InputError
 from zoo.orca.data.image import (
-    DType,
-    FeatureType,
-    SchemaField,
     read_parquet,
     write_from_directory,
     write_parquet,
 )
-from zoo.orca.data.image.spark_writer import _write_part, write_parts
+from zoo.orca.data.image.dataset_folder import open_dataset
+from zoo.orca.data.image.quarantine import read_quarantine
+from zoo.orca.data.image.verify import Verify
 
 LABELS = {"chat ébène": 0, "dog's [b]": 1}
 
@@ -41,22 +39,6 @@ def test_every_file_becomes_a_record(spark: SparkSession, classes: Path, tmp_pat
         assert bytes(row.image) == Path(row.image_id).read_bytes()
         assert row.label_str == Path(row.image_id).parent.name
         assert row.label == LABELS[row.label_str]
-
-
-@pytest.mark.spark
-def test_chunks_are_written_by_workers(spark: SparkSession, tmp_path: Path) -> None:
-    def where_it_runs(part: str) -> Iterator[dict[str, Any]]:
-        yield {"part": part, "process": os.getpid()}
-
-    schema = {
-        "part": SchemaField(FeatureType.SCALAR, DType.STRING, ()),
-        "process": SchemaField(FeatureType.SCALAR, DType.INT32, ()),
-    }
-    out = str(tmp_path / "out")
-    write_parts(out, ["a", "b"], where_it_runs, schema=schema, write_mode="error")
-    rows = read_parquet("spark", out).collect()
-    assert sorted(row.part for row in rows) == ["a", "b"]
-    assert os.getpid() not in {row.process for row in rows}
 
 
 @pytest.mark.spark
@@ -118,8 +100,11 @@ def test_file_that_cannot_be_written_is_named(
 @pytest.mark.spark
 def test_name_that_is_no_text(spark: SparkSession, tmp_path: Path, classes: Path) -> None:
     os.rename(classes / "dog's [b]" / "ß 0%20.png", os.fsencode(classes) + b"/dog's [b]/\xff.png")
-    with pytest.raises(InputError, match="image_id"):
+    with pytest.raises(InputError, match="a name that is no text"):
         write_from_directory(str(classes), None, str(tmp_path / "out"))
+    write_from_directory(str(classes), None, str(tmp_path / "out"), on_error="quarantine")
+    assert len(ids(tmp_path / "out")) == 9
+    assert read_quarantine(tmp_path / "out")["path"][0].endswith("/\\udcff.png")
 
 
 @pytest.mark.spark
@@ -158,18 +143,104 @@ def test_without_spark_it_says_so(classes: Path, tmp_path: Path) -> None:
     assert "init_orca_context" in done.stderr
 
 
-def test_chunks_after_a_failure_are_not_written(classes: Path, tmp_path: Path) -> None:
-    draft = tmp_path / "draft"
-    draft.mkdir()
-    schema = {"x": SchemaField(FeatureType.IMAGE, DType.FLOAT32, ())}
-    parts = [[{"x": "gone.png"}], [{"x": str(next(classes.rglob("*.png")))}]]
-    done = [_write_part(draft, schema, iter, part) for part in enumerate(parts)]
-    assert isinstance(done[0].error, InputError)
-    assert done[1] == (0, None)
-    assert not list(draft.glob("chunk=*/part-*"))
+@pytest.mark.spark
+def test_folder_and_output_on_any_file_system(
+    spark: SparkSession, classes: Path, tmp_path: Path
+) -> None:
+    write_from_directory(f"local://{classes}", None, f"local://{tmp_path}/there", block_size=4)
+    write_from_directory(str(classes), None, str(tmp_path / "here"), block_size=4)
+    assert [name.removeprefix("local://") for name in ids(tmp_path / "there")] == ids(
+        tmp_path / "here"
+    )
+    assert sorted(os.listdir(tmp_path / "there")) == sorted(os.listdir(tmp_path / "here"))
 
 
-def test_task_that_does_not_see_the_output(tmp_path: Path) -> None:
-    written = _write_part(tmp_path / "elsewhere", {}, iter, (0, []))
-    assert isinstance(written.error, ClusterError)
-    assert "storage that all hosts share" in str(written.error)
+@pytest.mark.spark
+def test_names_with_newlines_and_brackets(
+    spark: SparkSession, tmp_path: Path, make_picture: Callable[..., bytes]
+) -> None:
+    folder = tmp_path / "in" / "a\nb [1] {2}"
+    folder.mkdir(parents=True)
+    names = ["new\nline.jpg", "?#%20&.jpg", "日本 .jpg", "back\\slash.jpg"]
+    for name in names:
+        (folder / name).write_bytes(make_picture(4, 4, kind="JPEG"))
+    write_from_directory(str(tmp_path / "in"), None, str(tmp_path / "out"))
+    assert sorted(ids(tmp_path / "out")) == sorted(str(folder / name) for name in names)
+
+
+@pytest.fixture
+def flawed(classes: Path, make_picture: Callable[..., bytes]) -> Path:
+    """Ten good images, one of them with a wrong suffix, and four bad ones."""
+    folder = classes / "dog's [b]"
+    (folder / "ß 0%20.png").rename(folder / "wrong suffix.jpg")
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_text("I am an image!")
+    (folder / "gone.png").symlink_to("nowhere")
+    (folder / "cut.png").write_bytes(make_picture(40, 40)[:900])
+    return classes
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(("verify", "bad"), [("none", 2), ("header", 3), ("decode", 4)])
+def test_skipped_files_are_counted(
+    spark: SparkSession,
+    flawed: Path,
+    tmp_path: Path,
+    verify: Verify,
+    bad: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    out = tmp_path / "out"
+    write_from_directory(str(flawed), None, str(out), block_size=4, on_error="skip", verify=verify)
+    manifest = open_dataset(out).manifest
+    assert manifest is not None
+    assert (manifest.rows, manifest.skipped, manifest.quarantined) == (14 - bad, bad, 0)
+    assert read_parquet("spark", str(out)).count() == 14 - bad
+    assert f"{bad} bad files were left out, skipped" in caplog.text
+
+
+@pytest.mark.spark
+def test_quarantined_files_are_listed(spark: SparkSession, flawed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_from_directory(
+        str(flawed), None, str(out), False, block_size=4, on_error="quarantine", verify="decode"
+    )
+    listed = read_quarantine(out)
+    assert [Path(path).name for path in listed["path"]] == [
+        "cut.png",
+        "empty.png",
+        "gone.png",
+        "text.png",
+    ]
+    said = ["cut short", "zero bytes", "No such file", "no image"]
+    assert all(word in reason for word, reason in zip(said, listed["reason"], strict=True))
+    manifest = open_dataset(out).manifest
+    assert manifest is not None
+    assert (manifest.rows, manifest.skipped, manifest.quarantined) == (10, 0, 4)
+
+
+@pytest.mark.spark
+def test_chunk_without_a_good_file(spark: SparkSession, flawed: Path, tmp_path: Path) -> None:
+    write_from_directory(
+        str(flawed), None, str(tmp_path / "out"), block_size=1, on_error="skip", verify="decode"
+    )
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.manifest is not None
+    assert sorted(file.rows for file in dataset.manifest.files) == [0] * 4 + [1] * 10
+    assert read_parquet("spark", str(tmp_path / "out")).count() == 10
+
+
+@pytest.mark.spark
+def test_only_bad_files_are_an_error(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "in" / "cats").mkdir(parents=True)
+    (tmp_path / "in" / "cats" / "a.jpg").touch()
+    with pytest.raises(InputError, match="1 bad ones"):
+        write_from_directory(str(tmp_path / "in"), None, str(tmp_path / "out"), on_error="skip")
+    assert not (tmp_path / "out").exists()
+
+
+def test_words_that_are_none_of_the_choices(classes: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="on_error as one of"):
+        write_parquet(
+            "image_folder", str(tmp_path / "out"), directory=str(classes), on_error="ignore"
+        )

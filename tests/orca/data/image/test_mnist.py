@@ -75,3 +75,14 @@ def test_no_images(tmp_path: Path) -> None:
     (tmp_path / "l").write_bytes(struct.pack(">2I", 2049, 0))
     with pytest.raises(InputError, match="at least one record"):
         write_mnist(str(tmp_path / "i"), str(tmp_path / "l"), str(tmp_path / "out"))
+
+
+@pytest.mark.spark
+def test_files_on_any_file_system(
+    spark: SparkSession, idx: tuple[str, str], tmp_path: Path
+) -> None:
+    there = [f"local://{file}" for file in idx]
+    write_mnist(*there, f"local://{tmp_path}/there", block_size=4)
+    write_mnist(*idx, str(tmp_path / "here"), block_size=4)
+    for name in ("chunk=2/part-00000.parquet", "_orca_metadata"):
+        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from zoo.errors import ContractError, InputError, NotYetError
+from zoo.errors import ContractError, InputError
 from zoo.orca.data import image as face
 from zoo.orca.data.image import (
     DType,
@@ -21,7 +21,9 @@ from zoo.orca.data.image import (
     write_parquet,
 )
 from zoo.orca.data.image.chunk_file import ROW_GROUP_BYTES
+from zoo.orca.data.image.dataset_folder import open_dataset
 from zoo.orca.data.image.ndarray_codec import encode_ndarray
+from zoo.orca.data.image.quarantine import read_quarantine
 
 SCHEMA = {
     "id": SchemaField(FeatureType.SCALAR, DType.STRING, ()),
@@ -60,6 +62,7 @@ def test_layout_on_disk(tmp_path: Path, files: list[Path]) -> None:
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == [
         "_orca_metadata",
+        "_zoo_files.json",
         "chunk=0",
         "chunk=1",
         "chunk=2",
@@ -182,23 +185,10 @@ def test_unknown_keywords_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixt
 
 
 def test_unknown_formats() -> None:
-    with pytest.raises(InputError, match="'image_folder', 'imagenet', 'mnist'"):
+    with pytest.raises(InputError, match="'image_folder', 'imagenet', 'mnist', 'voc'"):
         write_parquet("tiff", "out")
     with pytest.raises(InputError, match="'dataloader', 'spark'"):
         read_parquet("csv", "out")
-
-
-@pytest.mark.parametrize("name", ["coco", "imagenet", "voc"])
-def test_formats_that_come_later(name: str) -> None:
-    with pytest.raises(NotYetError, match=name):
-        write_parquet(name, "out", voc_root_path="in", splits_names=[(2007, "trainval")])
-
-
-def test_readers_that_come_later() -> None:
-    with pytest.raises(NotYetError, match="TensorFlow"):
-        read_parquet("tf_dataset", "out", output_types={})
-    with pytest.raises(NotYetError, match="TensorFlow"):
-        ParquetDataset.read_as_tf("out")
 
 
 @pytest.mark.parametrize(
@@ -207,6 +197,13 @@ def test_readers_that_come_later() -> None:
         ("image_folder", {"label_map": {}}, "directory"),
         ("mnist", {"image_file": "a"}, "label_file"),
         ("mnist", {"label_file": "a"}, "image_file"),
+        ("voc", {"splits_names": []}, "voc_root_path"),
+        ("voc", {"voc_root_path": "a"}, "splits_names"),
+        ("coco", {"image_dir": "a"}, "annotation_file"),
+        ("coco", {"annotation_file": "a"}, "image_dir"),
+        ("imagenet", {}, "imagenet_path"),
+        ("generator", {"schema": {}}, "generator"),
+        ("generator", {"generator": []}, "schema"),
     ],
 )
 def test_missing_keywords_are_named(name: str, given: dict[str, Any], missing: str) -> None:
@@ -232,6 +229,85 @@ def test_lost_chunk_is_noticed(tmp_path: Path, lost: str, said: str) -> None:
     (tmp_path / "out" / lost).rename(tmp_path / lost)
     with pytest.raises(InputError, match=said):
         read_parquet("dataloader", str(tmp_path / "out"))
+
+
+def test_misspelt_keywords_name_the_right_ones(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'block_size'.*\['blocksize'\]"):
+        write_parquet("mnist", "out", image_file="a", label_file="b", blocksize=3)
+    with pytest.raises(InputError, match=r"'block_size'.*\['seed'\]"):
+        write_parquet("generator", "out", generator=[], schema=NUMBERS, seed=3)
+    with pytest.raises(InputError, match=r"\['shuffel'\]"):
+        read_parquet("dataloader", str(tmp_path), shuffel=True)
+    with pytest.raises(InputError, match=r"\['decoders'\]"):
+        read_parquet("spark", str(tmp_path), decoders={})
+
+
+def test_arguments_must_be_named() -> None:
+    with pytest.raises(InputError, match="Name each argument"):
+        write_parquet("mnist", "out", "images", image_file="a", label_file="b")
+    with pytest.raises(InputError, match="Name each argument"):
+        read_parquet("dataloader", "out", None, None, 1, 5)
+
+
+def test_own_generator_and_schema_through_write_parquet(tmp_path: Path) -> None:
+    rows = ({"x": n} for n in range(5))
+    write_parquet("generator", str(tmp_path / "out"), generator=rows, schema=NUMBERS, block_size=2)
+    dataset = open_dataset(tmp_path / "out")
+    assert (len(dataset.chunks), dataset.schema) == (3, NUMBERS)
+
+
+@pytest.mark.parametrize("scheme", ["memory://", "local://"])
+def test_records_on_any_file_system(tmp_path: Path, files: list[Path], scheme: str) -> None:
+    out, here = f"{scheme}{tmp_path}/out", tmp_path / "here"
+    ParquetDataset.write(out, records(files), SCHEMA, block_size=2)
+    ParquetDataset.write(str(here), records(files), SCHEMA, block_size=2)
+    there = open_dataset(out)
+    assert there.schema == SCHEMA
+    assert [chunk.name for chunk in there.chunks] == ["chunk=0", "chunk=1", "chunk=2"]
+    for name in ("chunk=2/part-00000.parquet", "_orca_metadata", "_zoo_files.json"):
+        assert (there.path / name).read_bytes() == (here / name).read_bytes()
+
+
+def test_bad_files_of_a_generator_are_left_out(tmp_path: Path, files: list[Path]) -> None:
+    files[2].write_bytes(b"no image")
+    ParquetDataset.write(
+        str(tmp_path / "out"), records(files), SCHEMA, block_size=2, on_error="quarantine"
+    )
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.manifest is not None
+    assert [file.rows for file in dataset.manifest.files] == [2, 1, 1]
+    assert list(read_quarantine(tmp_path / "out")["path"]) == [str(files[2])]
+
+
+def test_dataset_without_bad_files_has_an_empty_quarantine(tmp_path: Path) -> None:
+    ParquetDataset.write(str(tmp_path / "out"), [{"x": 1}], NUMBERS)
+    assert list(read_quarantine(tmp_path / "out").columns) == ["path", "reason"]
+    assert len(read_quarantine(tmp_path / "out")) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda file: file.unlink(), "no file"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-1]), "bytes"),
+        (lambda file: file.parent.rename(file.parent.parent / "away"), "chunk"),
+    ],
+)
+def test_lost_or_cut_file_is_noticed(
+    tmp_path: Path, change: Callable[[Path], object], said: str
+) -> None:
+    ParquetDataset.write(str(tmp_path / "out"), ({"x": n} for n in range(4)), NUMBERS, 2)
+    change(tmp_path / "out" / "chunk=1" / "part-00000.parquet")
+    with pytest.raises(InputError, match=said):
+        open_dataset(tmp_path / "out")
+
+
+def test_damaged_manifest_is_noticed(tmp_path: Path) -> None:
+    ParquetDataset.write(str(tmp_path / "out"), [{"x": 1}], NUMBERS)
+    file = tmp_path / "out" / "_zoo_files.json"
+    file.write_text(file.read_text().replace('"rows": 1', '"rows": 2'))
+    with pytest.raises(InputError, match=r"checksum.*_zoo_files\.json"):
+        open_dataset(tmp_path / "out")
 
 
 def test_every_public_name_can_be_had() -> None:

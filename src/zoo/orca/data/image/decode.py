@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,13 +16,18 @@ from PIL import Image, UnidentifiedImageError
 
 from zoo.errors import InputError
 
-__all__ = ["ImageDecoder"]
+__all__ = ["CHANNELS", "DAMAGE", "MAX_PIXELS", "ImageDecoder", "in_mode", "open_picture"]
 
-_CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
+CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
+"""The modes that arrays come in, and their number of channels."""
+
+MAX_PIXELS = 2**26
+"""Larger images are refused unless the caller allows them."""
+
+_DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 # A closed list: some of Pillow's other readers start programs (EPS) or are rarely looked after.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# What Pillow's readers let through on damaged files.
-_DAMAGE = (
+DAMAGE = (
     OSError,
     SyntaxError,
     ValueError,
@@ -32,6 +39,73 @@ _DAMAGE = (
     struct.error,
     zlib.error,
 )
+"""What Pillow's readers let through on damaged files."""
+
+
+@contextmanager
+def open_picture(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """Open the bytes of an image file; what damage raises inside becomes an `InputError`.
+
+    Only the header is read here: load or convert the picture inside.
+
+    Args:
+        data: A whole file.
+        max_pixels: Larger images are refused.
+
+    Raises:
+        InputError: The bytes are no image, a damaged one, or one with too many pixels.
+    """
+    is_bytes = isinstance(data, (bytes, bytearray, memoryview))
+    if not is_bytes or len(data) == 0:
+        received = "zero bytes" if is_bytes else type(data).__name__
+        raise InputError("the bytes of an image file", received, "Check the image column.")
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > max_pixels:
+                raise _too_large(max_pixels, f"{image.width} x {image.height} pixels")
+            yield image
+    except InputError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
+        raise _too_large(max_pixels, str(exc)) from exc
+    except UnidentifiedImageError as exc:
+        raise InputError(
+            f"the bytes of an image file ({', '.join(_FORMATS)})",
+            f"{len(data)} bytes that start with {bytes(data[:8])!r}",
+            "Remove or replace this image.",
+        ) from exc
+    except DAMAGE as exc:
+        raise InputError(
+            "a whole image file",
+            f"{len(data)} bytes that end early or are damaged ({exc})",
+            "Remove or replace this image.",
+        ) from exc
+
+
+def in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Return the picture, loaded, as "L", "RGB" or "RGBA", whatever kind its file holds.
+
+    Transparent pixels keep the colour under them.
+    """
+    if image.mode in _DEEP:
+        # Pillow would clip 16-bit grey at 255 instead of scaling it.
+        pixels = np.clip(np.asarray(image), 0, 0xFFFF)
+        image = Image.fromarray((pixels >> 8).astype(np.uint8))
+    elif image.mode == "P" and "transparency" in image.info:
+        # Any other way Pillow warns of the alpha that it drops.
+        image = image.convert("RGBA")
+    if image.mode != mode:
+        return image.convert(mode)
+    image.load()
+    return image
+
+
+def _too_large(max_pixels: int, received: str) -> InputError:
+    return InputError(
+        f"an image of at most {max_pixels} pixels",
+        received,
+        "Raise max_pixels if you trust the file.",
+    )
 
 
 @dataclass(frozen=True)
@@ -54,7 +128,7 @@ class ImageDecoder:
     size: tuple[int, int] | None = None
     layout: Literal["CHW", "HWC"] = "CHW"
     scale: float | None = 1 / 255
-    max_pixels: int = 2**26
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         """Refuse settings that no image can meet.
@@ -62,7 +136,7 @@ class ImageDecoder:
         Raises:
             InputError: A field is out of its range.
         """
-        if self.mode not in _CHANNELS:
+        if self.mode not in CHANNELS:
             raise InputError("mode 'L', 'RGB' or 'RGBA'", repr(self.mode), "Choose one of them.")
         if self.layout not in ("CHW", "HWC"):
             raise InputError("layout 'CHW' or 'HWC'", repr(self.layout), "Choose one of them.")
@@ -82,7 +156,7 @@ class ImageDecoder:
         """The shape of the arrays, or None when each image keeps its own size."""
         if self.size is None:
             return None
-        (height, width), channels = self.size, _CHANNELS[self.mode]
+        (height, width), channels = self.size, CHANNELS[self.mode]
         return (channels, height, width) if self.layout == "CHW" else (height, width, channels)
 
     def __call__(self, data: bytes) -> npt.NDArray[Any]:
@@ -91,51 +165,14 @@ class ImageDecoder:
         Raises:
             InputError: The bytes are no image, a damaged one, or one with too many pixels.
         """
-        is_bytes = isinstance(data, (bytes, bytearray, memoryview))
-        if not is_bytes or len(data) == 0:
-            received = "zero bytes" if is_bytes else type(data).__name__
-            raise InputError("the bytes of an image file", received, "Check the image column.")
-        try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                self._check_pixels(image)
-                return self._to_array(self._converted(image))
-        except InputError:
-            raise
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
-            raise self._too_large(str(exc)) from exc
-        except UnidentifiedImageError as exc:
-            raise InputError(
-                f"the bytes of an image file ({', '.join(_FORMATS)})",
-                f"{len(data)} bytes that start with {bytes(data[:8])!r}",
-                "Remove or replace this image.",
-            ) from exc
-        except _DAMAGE as exc:
-            raise InputError(
-                "a whole image file",
-                f"{len(data)} bytes that end early or are damaged ({exc})",
-                "Remove or replace this image.",
-            ) from exc
-
-    def _check_pixels(self, image: Image.Image) -> None:
-        if image.width * image.height > self.max_pixels:
-            raise self._too_large(f"{image.width} x {image.height} pixels")
-
-    def _too_large(self, received: str) -> InputError:
-        return InputError(
-            f"an image of at most {self.max_pixels} pixels",
-            received,
-            "Raise ImageDecoder(max_pixels=...) if you trust the file.",
-        )
+        with open_picture(data, self.max_pixels) as image:
+            return self._to_array(self._converted(image))
 
     def _converted(self, image: Image.Image) -> Image.Image:
         if self.size is not None:
             # JPEG can be decoded at a fraction of its size; twice the target keeps the quality.
             image.draft(self.mode, (2 * self.size[1], 2 * self.size[0]))
-        if image.mode.startswith("I;16"):
-            # Pillow would clip 16-bit grey at 255 instead of scaling it.
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        if image.mode != self.mode:
-            image = image.convert(self.mode)
+        image = in_mode(image, self.mode)
         if self.size is not None and image.size != self.size[::-1]:
             image = image.resize(self.size[::-1], Image.Resampling.BILINEAR, reducing_gap=2.0)
         return image

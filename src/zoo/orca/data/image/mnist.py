@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,8 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
 from zoo.orca.data.image.spark_writer import cut, write_parts
-from zoo.orca.data.storage import local_path
+from zoo.orca.data.image.verify import OnError, Verify
+from zoo.orca.data.storage import Location, locate
 
 __all__ = ["write_mnist"]
 
@@ -24,7 +24,7 @@ _IMAGE_MAGIC, _LABEL_MAGIC = 2051, 2049
 class _Idx(NamedTuple):
     """An IDX file of bytes: where its values start, how many items, and the shape of one."""
 
-    file: Path
+    file: Location
     offset: int
     items: int
     shape: tuple[int, ...]
@@ -33,9 +33,9 @@ class _Idx(NamedTuple):
         """Read some of the items, and nothing else of the file."""
         size = int(np.prod(self.shape))
         items = block.stop - block.start
-        values = np.fromfile(
-            self.file, np.uint8, items * size, offset=self.offset + block.start * size
-        )
+        with self.file.open("rb") as stream:
+            stream.seek(self.offset + block.start * size)
+            values = np.frombuffer(stream.read(items * size), np.uint8)
         return values.reshape(items, *self.shape)
 
 
@@ -46,6 +46,8 @@ def write_mnist(
     *,
     block_size: int = 1000,
     write_mode: str = "overwrite",
+    on_error: OnError = "fail",
+    verify: Verify = "header",
 ) -> None:
     """Write a pair of IDX files as a dataset: arrays `image` (height, width, 1) and `label`.
 
@@ -57,6 +59,8 @@ def write_mnist(
         output_path: The folder that the dataset will be.
         block_size: Records in a chunk.
         write_mode: "overwrite", "error" or "errorifexists", or "ignore".
+        on_error: As for formats of image files; a pair of IDX files is good or bad as a whole.
+        verify: As for formats of image files; without effect here.
 
     Raises:
         InputError: A file is missing, of another kind or too short, or the counts differ.
@@ -80,6 +84,8 @@ def write_mnist(
         partial(_records, images, labels),
         schema=schema,
         write_mode=write_mode,
+        on_error=on_error,
+        verify=verify,
     )
 
 
@@ -90,7 +96,7 @@ def _records(images: _Idx, labels: _Idx, block: slice) -> Iterator[dict[str, Any
 
 def _open_idx(path: str, magic: int, axes: int) -> _Idx:
     """Check the header of an IDX file, and that the file is as long as the header says."""
-    file = local_path(path)
+    file = locate(path)
     if not file.is_file():
         raise InputError("an IDX file", str(file), "Check the path.")
     header_size = 4 * (2 + axes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,13 +11,15 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from zoo.cluster.session import active_session
-from zoo.errors import ContractError, InputError, NotYetError
-from zoo.orca.data.image.chunk_file import Record, check_block_size, write_chunk
-from zoo.orca.data.image.dataloader import read_as_dataloader
+from zoo.errors import ContractError, InputError
+from zoo.orca.data.image.chunk_file import ChunkResult, check_block_size, write_chunk
 from zoo.orca.data.image.dataset_folder import chunk_name, open_dataset
 from zoo.orca.data.image.publish import published, should_write
+from zoo.orca.data.image.record_columns import BadRecord, Record
 from zoo.orca.data.image.schema import Schema, check_schema, encode
-from zoo.orca.data.storage import local_path, spark_path
+from zoo.orca.data.image.summary import write_manifest
+from zoo.orca.data.image.verify import OnError, Screening, Verify
+from zoo.orca.data.storage import locate, spark_path
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -27,24 +30,36 @@ __all__ = ["ParquetDataset", "read_parquet", "write_parquet"]
 logger = logging.getLogger(__name__)
 
 
+_HERE = "zoo.orca.data.image"
+
+
 @dataclass(frozen=True)
 class _Format:
-    """A kind of input: its writer as module:function, or None while it has none."""
+    """A kind of input: its writer as module:function, and what that needs."""
 
-    writer: str | None
-    required: tuple[str, ...] = ()
+    writer: str
+    required: tuple[str, ...]
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 _FORMATS = {
-    "coco": _Format(None),
+    "coco": _Format("coco:write_coco", ("image_dir", "annotation_file")),
+    "generator": _Format("parquet_dataset:_write_generator", ("generator", "schema")),
     "image_folder": _Format(
         "image_folder:write_from_directory", ("directory",), {"label_map": None}
     ),
-    "imagenet": _Format(None),
+    "imagenet": _Format("imagenet:write_imagenet", ("imagenet_path",)),
     "mnist": _Format("mnist:write_mnist", ("image_file", "label_file")),
-    "voc": _Format(None),
+    "voc": _Format("voc:write_voc", ("voc_root_path", "splits_names")),
 }
+
+_READERS = {
+    "dataloader": "dataloader:read_as_dataloader",
+    "spark": "parquet_dataset:_read_as_frame",
+    "tf_dataset": "tf_reader:read_as_tf_dataset",
+}
+# What the verbs pass on themselves.
+_FIXED = frozenset(("path", "output_path", "transforms", "config", "batch_size"))
 
 
 class ParquetDataset:
@@ -53,10 +68,13 @@ class ParquetDataset:
     @staticmethod
     def write(
         path: str,
-        generator: Iterable[Record],
+        generator: Iterable[Record | BadRecord],
         schema: Schema,
         block_size: int = 1000,
         write_mode: str = "overwrite",
+        *,
+        on_error: OnError = "fail",
+        verify: Verify = "header",
         **kwargs: Any,
     ) -> None:
         """Write records as a dataset, from the driver.
@@ -65,12 +83,15 @@ class ParquetDataset:
         whatever the number of records. `write_parquet` writes with the whole cluster.
 
         Args:
-            path: The folder that the dataset will be.
+            path: The folder that the dataset will be, on any file system.
             generator: Dicts with exactly the schema's keys. The value of an IMAGE column is the
                 path of a file, of an NDARRAY column an array or a number.
             schema: The columns.
             block_size: Records in a chunk.
             write_mode: "overwrite", "error" or "errorifexists", or "ignore".
+            on_error: What becomes of image files that cannot be read or are no images: "fail",
+                "skip" or "quarantine"; see `write_from_directory`.
+            verify: What is asked of image files: "none", "header" or "decode".
             **kwargs: Accepted for older programs; has no effect but a warning.
 
         Raises:
@@ -81,54 +102,61 @@ class ParquetDataset:
             logger.warning("ParquetDataset.write ignores %s", sorted(kwargs))
         check_block_size(block_size)
         check_schema(schema)
-        target = local_path(path)
+        screening = Screening(on_error, verify)
+        target = locate(path)
         if not should_write(target, write_mode):
             return
-        with published(target, write_mode, encode(schema)) as draft:
-            records, chunks = iter(generator), 0
+        with published(target, write_mode, encode(schema)) as folder:
+            records = iter(generator)
+            chunks: list[ChunkResult] = []
             for first in records:
                 block = chain((first,), islice(records, block_size - 1))
-                write_chunk(draft / chunk_name(chunks), schema, block)
-                chunks += 1
+                place = folder / chunk_name(len(chunks))
+                chunks.append(write_chunk(place, schema, block, screening))
             if not chunks:
                 raise InputError("at least one record", "none", "Check the generator.")
+            write_manifest(folder, chunks, screening, None)
 
     @staticmethod
     def read_as_tf(path: str) -> Any:
-        """Read a dataset for TensorFlow.
+        """Read a dataset as a `zoo.orca.data.tf.data.Dataset`.
 
         Raises:
-            NotYetError: Always, in this version.
+            MissingExtraError: TensorFlow is not installed.
         """
-        raise _tensorflow_later()
+        return _load("tf_reader:read_as_tf")(path)
 
     @staticmethod
     def read_as_torch(path: str) -> DataLoader[Any]:
         """Read a dataset as a torch `DataLoader`; see `read_parquet` for its settings."""
-        return read_as_dataloader(path)
+        loader: DataLoader[Any] = _load("dataloader:read_as_dataloader")(path)
+        return loader
+
+
+def _write_generator(output_path: str, **kwargs: Any) -> None:
+    ParquetDataset.write(output_path, **kwargs)
 
 
 def write_parquet(format: str, output_path: str, *args: Any, **kwargs: Any) -> None:
     """Write files of a known format as a dataset, with Spark tasks.
 
     Args:
-        format: "image_folder" (needs `directory`; see `write_from_directory`) or "mnist" (needs
-            `image_file` and `label_file`; see `write_mnist`).
+        format: "image_folder" (needs `directory`; see `write_from_directory`), "imagenet"
+            (`imagenet_path`; see `write_imagenet`), "voc" (`voc_root_path` and `splits_names`; see
+            `write_voc`), "coco" (`image_dir` and `annotation_file`; see `write_coco`), "mnist"
+            (`image_file` and `label_file`; see `write_mnist`), or "generator" for a program's own
+            records (`generator` and `schema`; see `ParquetDataset.write`).
         output_path: The folder that the dataset will be.
         *args: Refused: the formats take keywords.
         **kwargs: What the format's writer takes.
 
     Raises:
-        InputError: The format is unknown, or its writer cannot use what it got.
+        InputError: The format or a keyword is unknown, or its writer cannot use what it got.
         ContractError: A keyword that the format needs is missing.
-        NotYetError: The format is known and has no writer yet.
     """
     chosen = _FORMATS.get(format)
     if chosen is None:
         raise InputError(f"a format of {sorted(_FORMATS)}", repr(format), "Choose one of them.")
-    if chosen.writer is None:
-        ready = sorted(name for name, known in _FORMATS.items() if known.writer)
-        raise NotYetError(f"a format of {ready}", repr(format), "Use ParquetDataset.write for now.")
     for keyword in chosen.required:
         if keyword not in kwargs:
             raise ContractError(
@@ -136,10 +164,8 @@ def write_parquet(format: str, output_path: str, *args: Any, **kwargs: Any) -> N
             )
     if args:
         raise InputError("keywords after the output path", repr(args), "Name each argument.")
-    module, function = chosen.writer.split(":")
-    write: Callable[..., None] = getattr(
-        importlib.import_module(f"zoo.orca.data.image.{module}"), function
-    )
+    write = _load(chosen.writer)
+    _check_keywords(write if format != "generator" else ParquetDataset.write, format, kwargs)
     write(output_path=output_path, **{**chosen.defaults, **kwargs})
 
 
@@ -157,30 +183,48 @@ def read_parquet(
     Args:
         format: "spark" for a Spark DataFrame with the schema's columns, where images are the
             files' bytes and arrays are what `decode_ndarray` takes; "dataloader" for a torch
-            `DataLoader`, see `read_as_dataloader`.
+            `DataLoader`, see `read_as_dataloader`; "tf_dataset" for a `tf.data.Dataset`, see
+            `read_as_tf_dataset`.
         path: The folder of the dataset.
-        transforms: For "dataloader": applied to each record.
-        config: For "dataloader": `num_shards`, `rank` and `num_workers`.
-        batch_size: For "dataloader": records in a batch.
+        transforms: For "dataloader" and "tf_dataset": applied to each record.
+        config: For "dataloader" and "tf_dataset": `num_shards`, `rank` and `num_workers`.
+        batch_size: Records in a batch; a `tf.data.Dataset` of one is of records, not of batches.
         *args: Refused.
-        **kwargs: For "dataloader": `decoders`.
+        **kwargs: What the format's reader takes besides.
 
     Raises:
-        InputError: The format is unknown, or there is no whole dataset at the path.
+        InputError: The format or a keyword is unknown, or there is no whole dataset at the path.
         ContractError: `num_shards` and `rank` do not fit the dataset or each other.
-        NotYetError: The format is "tf_dataset".
+        MissingExtraError: torch or TensorFlow is needed and not installed.
     """
     if args:
         raise InputError("keywords after batch_size", repr(args), "Name each argument.")
+    if format not in _READERS:
+        raise InputError(f"a format of {sorted(_READERS)}", repr(format), "Choose one of them.")
+    read = _load(_READERS[format])
+    _check_keywords(read, format, kwargs)
     if format == "spark":
-        return _read_as_frame(path)
-    if format == "dataloader":
-        return read_as_dataloader(path, transforms, config, batch_size, **kwargs)
-    if format == "tf_dataset":
-        raise _tensorflow_later()
-    raise InputError(
-        "a format of ['dataloader', 'spark', 'tf_dataset']", repr(format), "Choose one of them."
-    )
+        return read(path)
+    size = None if format == "tf_dataset" and batch_size == 1 else batch_size
+    return read(path, transforms=transforms, config=config, batch_size=size, **kwargs)
+
+
+def _load(name: str) -> Callable[..., Any]:
+    module, function = name.split(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(f"{_HERE}.{module}"), function)
+    return found
+
+
+def _check_keywords(function: Callable[..., Any], format: str, given: Mapping[str, Any]) -> None:
+    """Refuse a misspelt keyword before any work is done, and say which there are."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(function).parameters.values()
+    known = [p.name for p in parameters if p.kind in kinds and p.name not in _FIXED]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise InputError(
+            f"keywords of {known} for format {format!r}", str(unknown), "Correct the names."
+        )
 
 
 def _read_as_frame(path: str) -> DataFrame:
@@ -188,9 +232,3 @@ def _read_as_frame(path: str) -> DataFrame:
     frame = active_session().read.parquet(spark_path(dataset.path))
     # Spark makes a column of the folder names, too; the schema says which are the dataset's own.
     return frame.select(*(f"`{name.replace('`', '``')}`" for name in dataset.schema))
-
-
-def _tensorflow_later() -> NotYetError:
-    return NotYetError(
-        "format 'dataloader' or 'spark'", "TensorFlow", "Read 'spark' and train on the frame."
-    )

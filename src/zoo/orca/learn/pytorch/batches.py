@@ -93,6 +93,7 @@ class ShardBatches:
                 place=(here.index(member.rank), len(here)),
                 batch_size=source.batch_size,
                 seed=source.seed,
+                threads=torch.get_num_threads(),
             )
         except FileNotFoundError as exc:
             raise ShardsLostError(

@@ -11,29 +11,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pyspark.sql import DataFrame
 from torch import nn
 
 from zoo.cluster.launch import launcher_for, pickled
 from zoo.cluster.session import active_session
 from zoo.errors import ContractError, InputError, NotYetError
-from zoo.orca.data.frame import Frame, as_frame, select_columns
-from zoo.orca.data.plan import Columns, Decoder, TensorPlan, plan_columns
+from zoo.orca.data.frame import as_frame, select_columns
+from zoo.orca.data.plan import Columns, Decoder, TensorPlan
+from zoo.orca.data.xshards import SparkXShards
 from zoo.orca.learn.loop import EpochStats
 from zoo.orca.learn.metrics import Metric
 from zoo.orca.learn.pytorch.batches import LoaderSource
-from zoo.orca.learn.pytorch.fitting import Data, FrameData, World, evaluate_on_ranks, train
+from zoo.orca.learn.pytorch.fitting import World, evaluate_on_ranks, train
+from zoo.orca.learn.pytorch.inputs import Inputs, require_same_kind
 from zoo.orca.learn.pytorch.learner import Scorer
 from zoo.orca.learn.pytorch.recipe import (
     Built,
     Recipe,
     build,
-    float_dtype,
     load_state,
     save_state,
-    takes_one_input,
 )
-from zoo.orca.learn.pytorch.scoring import evaluate_frame, prediction_column, prediction_type
+from zoo.orca.learn.pytorch.scoring import (
+    evaluate_rows,
+    predict_shards,
+    prediction_column,
+    prediction_type,
+)
 from zoo.orca.learn.report import FitReport
 
 __all__ = ["Estimator", "TorchEstimator"]
@@ -150,7 +154,8 @@ class TorchEstimator:
     """Trains a PyTorch model on Spark data, and predicts and evaluates with it.
 
     Made by `Estimator.from_torch`. Data is a Spark DataFrame, a pandas DataFrame, a
-    `pyarrow.Table` (these three with `feature_cols` and `label_cols`), or a function
+    `pyarrow.Table`, XShards of pandas DataFrames (these four with `feature_cols` and
+    `label_cols`), XShards of dicts `{"x": array or list of arrays, "y": the same}`, or a function
     `f(config, batch_size)` that returns a torch DataLoader. `batch_size` is always the number of
     rows of a step over all ranks.
     """
@@ -231,11 +236,13 @@ class TorchEstimator:
         if info is not None:
             raise NotYetError("info=None", repr(info), "It comes with custom operators.")
         columns = (feature_cols, label_cols)
-        source = self._source(data, columns, batch_size, "training")
+        source = self._inputs.source(data, columns, batch_size, "training", use="train")
         checked = None
         if validation_data is not None:
-            checked = self._source(validation_data, columns, batch_size, "validation")
-            _require_same_kind(data, validation_data)
+            require_same_kind(data, validation_data)
+            checked = self._inputs.source(
+                validation_data, columns, batch_size, "validation", use="validate"
+            )
         seed = int(self._recipe.config.get("seed", 0))
         order = self._order(range(self._epochs, self._epochs + epochs))
         done = train(
@@ -285,19 +292,19 @@ class TorchEstimator:
             _require_count("num_steps", num_steps)
         if info is not None:
             raise NotYetError("info=None", repr(info), "It comes with custom operators.")
-        source = self._source(data, (feature_cols, label_cols), batch_size, "evaluation")
+        source = self._inputs.source(data, (feature_cols, label_cols), batch_size, "evaluation")
         metrics = Metric.convert_metrics_dict(self._metrics, "pytorch")
         if isinstance(source, LoaderSource):
             if num_steps is not None:
                 raise InputError(
-                    "num_steps with a DataFrame", "num_steps with a data creator",
+                    "num_steps with a DataFrame or XShards", "num_steps with a data creator",
                     "Let the creator return a shorter dataset.",
                 )  # fmt: skip
             sums = evaluate_on_ranks(self._world(), source, self._order(range(0)))
             scorer = Scorer(self._built, metrics)
             return {**scorer.result(sums), "num_samples": int(sum(s[0][0] for s in sums))}
-        frame = source.frame if num_steps is None else source.frame.limit(num_steps * batch_size)
-        return evaluate_frame(frame, self._built, source.plan, metrics, batch_size)
+        rows = source.rows if num_steps is None else source.rows.first(num_steps * batch_size)
+        return evaluate_rows(rows, self._built, source.plan, metrics, batch_size)
 
     def predict(
         self,
@@ -309,7 +316,7 @@ class TorchEstimator:
         """Add a column `prediction`.
 
         Args:
-            data: A Spark DataFrame, a pandas DataFrame or a `pyarrow.Table`.
+            data: A Spark DataFrame, XShards, a pandas DataFrame or a `pyarrow.Table`.
             batch_size: Rows that the model sees at once.
             feature_cols: As in `fit`.
             profile: Accepted for older programs.
@@ -318,18 +325,23 @@ class TorchEstimator:
             The same kind as `data`, with its own columns and `prediction`: a float for one output,
             an ML vector for several, nested arrays for more dimensions, an array of vectors for a
             model with several outputs. A Spark DataFrame is lazy: nothing is computed before Spark
-            needs it.
+            needs it. XShards of dicts give the same dicts with a key `prediction`, an array or a
+            list of arrays; XShards of DataFrames give dicts with `x`, the feature columns, and
+            `prediction`.
         """
         _require_count("batch_size", batch_size)
         if callable(data):
             raise InputError(
-                "a Spark DataFrame, a pandas DataFrame or a pyarrow.Table to predict on",
+                "a Spark DataFrame, XShards, a pandas DataFrame or a pyarrow.Table to predict on",
                 "a function",
                 "Rows of a data creator have no place for a prediction.",
             )
-        frame = self._frame(data)
-        plan = self._layout(frame.spark, (feature_cols, None), need_labels=False)
-        built = self._built
+        built, columns = self._built, (feature_cols, None)
+        if isinstance(data, SparkXShards):
+            rows, plan = self._inputs.shards(data, columns, need_labels=False)
+            return predict_shards(data, rows, built, plan, batch_size)
+        frame = as_frame(data, active_session())
+        plan = self._inputs.layout(frame.spark.schema, columns, need_labels=False)
         sample = select_columns(frame.spark, plan.columns).limit(2)
         kind = prediction_type(built, plan, sample.toArrow)
         column = prediction_column(frame.spark, built, plan, kind, batch_size)
@@ -393,64 +405,15 @@ class TorchEstimator:
             "seed": int(self._recipe.config.get("seed", 0)),
         }
 
-    def _source(
-        self, data: Any, columns: tuple[Columns | None, Columns | None], batch_size: int, what: str
-    ) -> Data:
-        if callable(data) and not isinstance(data, DataFrame):
-            seed = int(self._recipe.config.get("seed", 0))
-            return LoaderSource(data, self._recipe.config, batch_size, seed)
-        if data is None:
-            raise ContractError(f"{what} data", "None", "Pass a DataFrame or a data creator.")
-        frame = self._frame(data).spark
-        return FrameData(frame, self._layout(frame, columns))
-
-    def _frame(self, data: Any) -> Frame:
-        return as_frame(data, active_session())
-
-    def _layout(
-        self,
-        frame: DataFrame,
-        columns: tuple[Columns | None, Columns | None],
-        *,
-        need_labels: bool = True,
-    ) -> TensorPlan:
-        model = self._built.model
-        plan = plan_columns(
-            frame.schema,
-            *columns,
-            float_dtype=float_dtype(model),
-            decoders=self._decoders,
-            assemble=takes_one_input(model),
-            need_labels=need_labels and (self._recipe.loss is not None or bool(self._metrics)),
-        )
-        return _with_shapes_of(plan, self._plan)
-
-
-def _with_shapes_of(plan: TensorPlan, seen: TensorPlan | None) -> TensorPlan:
-    """For prediction: shapes that the last fit found, when the features are the same."""
-    if plan.labels or seen is None:
-        return plan
-    if [t.columns for t in plan.features] != [t.columns for t in seen.features]:
-        return plan
-    return TensorPlan(seen.features, ())
+    @property
+    def _inputs(self) -> Inputs:
+        compares = self._recipe.loss is not None or bool(self._metrics)
+        return Inputs(self._built.model, self._recipe.config, self._decoders, compares, self._plan)
 
 
 def _require_count(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ContractError(f"{name} as a whole number of 1 or more", repr(value), "Correct it.")
-
-
-def _require_same_kind(data: Any, validation: Any) -> None:
-    if callable(data) != callable(validation) or (
-        isinstance(data, DataFrame) != isinstance(validation, DataFrame)
-    ):
-        kinds = f"{type(data).__name__} and {type(validation).__name__}"
-        raise ContractError(
-            "the same kind (train data and validation data should be both DataFrames, or both "
-            "data creators)",
-            kinds,
-            "Convert one of them.",
-        )
 
 
 def _epoch_dict(epoch: EpochStats, profile: bool, *, own: bool = False) -> dict[str, Any]:

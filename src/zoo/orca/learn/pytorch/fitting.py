@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-from pyspark.sql import DataFrame
-
 from zoo.cluster.launch import Launcher, launch, pickled
 from zoo.cluster.meeting import Member, Message, Peer
 from zoo.errors import ShardsLostError
 from zoo.orca.data.ingest import Ingested, forget_ingested, ingest
 from zoo.orca.data.plan import TensorPlan
+from zoo.orca.data.rows import Rows
 from zoo.orca.data.shard import Shard
 from zoo.orca.learn.loop import EpochStats
 from zoo.orca.learn.progress import TrainingBar
@@ -24,9 +23,10 @@ from zoo.orca.learn.pytorch.batches import LoaderSource, ShardSource, Source
 from zoo.orca.learn.pytorch.worker import Order, evaluate_rank, train_rank
 from zoo.orca.learn.report import FitReport, rank_times
 
-__all__ = ["FrameData", "Trained", "World", "evaluate_on_ranks", "train"]
+__all__ = ["TableData", "Trained", "World", "evaluate_on_ranks", "train"]
 
 _log = logging.getLogger(__name__)
+_VALIDATION_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ class World:
 
 
 @dataclass(frozen=True)
-class FrameData:
-    """A frame and the layout of its tensors."""
+class TableData:
+    """Rows and the layout of their tensors."""
 
-    frame: DataFrame
+    rows: Rows
     plan: TensorPlan
 
 
@@ -96,7 +96,7 @@ class Trained:
     plan: TensorPlan | None
 
 
-Data = FrameData | LoaderSource
+Data = TableData | LoaderSource
 
 
 def train(
@@ -204,7 +204,7 @@ def _sources(
     *,
     spread: bool = False,
 ) -> Iterator[tuple[Source, Source | None, list[Ingested]]]:
-    """Ingest what are frames, and remove the shards afterwards."""
+    """Ingest what are rows in Spark, and remove the shards afterwards."""
     if isinstance(data, LoaderSource):
         yield data, cast("LoaderSource | None", validation), []
         return
@@ -213,22 +213,23 @@ def _sources(
         results.append(_ingest(world, data, batch_size, spread))
         source = ShardSource(results[0].plan, results[0].shards, batch_size, seed)
         checked = None
-        if isinstance(validation, FrameData):
+        if isinstance(validation, TableData):
             results.append(_ingest(world, validation, None, spread))
             # No order to keep and nothing to agree on: as few, large batches as memory likes.
-            checked = ShardSource(results[1].plan, results[1].shards, max(batch_size, 1024), None)
+            large = max(batch_size, min(1024, _VALIDATION_BYTES // results[1].plan.row_bytes))
+            checked = ShardSource(results[1].plan, results[1].shards, large, None)
         yield source, checked, results
     finally:
         for result in results:
             result.release()
 
 
-def _ingest(world: World, data: FrameData, batch_size: int | None, spread: bool) -> Ingested:
-    frame = data.frame
+def _ingest(world: World, data: TableData, batch_size: int | None, spread: bool) -> Ingested:
+    rows = data.rows
     if spread:
         executors, cores = world.launcher.places()
-        frame = frame.repartition(executors * cores)
-    return ingest(frame, data.plan, batch_size=batch_size)
+        rows = rows.spread(executors * cores)
+    return ingest(rows, data.plan, batch_size=batch_size)
 
 
 def _require_placed(ingested: Sequence[Ingested], peers: Sequence[Peer], last_try: bool) -> None:

@@ -31,15 +31,17 @@ from zoo.cluster.carried import carry, raise_carried
 from zoo.cluster.launch import pickled
 from zoo.errors import InputError
 from zoo.orca.data.decode import Flaw, PlanDecoder
-from zoo.orca.data.frame import select_columns
 from zoo.orca.data.ingest import raise_flaws
 from zoo.orca.data.plan import TensorPlan, quoted
+from zoo.orca.data.rows import Pieces, Rows
+from zoo.orca.data.xshards import SparkXShards
+from zoo.orca.data.xshards_rows import ShardRows, shard_length
 from zoo.orca.learn.pytorch.batches import Batch
 from zoo.orca.learn.pytorch.learner import Scorer
 from zoo.orca.learn.pytorch.pytorch_metrics import AdditiveMetric
 from zoo.orca.learn.pytorch.recipe import Built
 
-__all__ = ["evaluate_frame", "prediction_column", "prediction_type"]
+__all__ = ["evaluate_rows", "predict_shards", "prediction_column", "prediction_type"]
 
 # While Spark hands columnar data to Python it cannot carry ML vectors past it (as of 4.3).
 _COLUMNAR = "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled"
@@ -187,26 +189,80 @@ def _held(key: str, blob: Callable[[], bytes]) -> torch.nn.Module:
 def _predict(
     model: torch.nn.Module, decoder: PlanDecoder, batch: pa.RecordBatch, batch_size: int
 ) -> pa.Array:
+    outputs = _outputs(model, decoder.pieces(batch), batch_size)
+    raise_flaws(list(decoder.flaws.values()))
+    joined = _checked(outputs, batch.num_rows)
+    if isinstance(joined, list):
+        return _array_of_vectors(joined)
+    return _to_arrow(_squeezed(joined))
+
+
+def _outputs(
+    model: torch.nn.Module, pieces: Iterable[Sequence[np.ndarray]], batch_size: int
+) -> list[Any]:
+    """What the model returns, batch by batch."""
     with torch.no_grad():
-        parts = [
+        return [
             model(*(t[i : i + batch_size] for t in tensors))
-            for tensors in map(_tensors, decoder.pieces(batch))
+            for tensors in map(_tensors, pieces)
             for i in range(0, len(tensors[0]), batch_size)
         ]
-    raise_flaws(list(decoder.flaws.values()))
-    if isinstance(parts[0], tuple | list):
-        joined = [torch.cat([p[k] for p in parts]) for k in range(len(parts[0]))]
-    else:
-        joined = [torch.cat(parts)]
-    if any(len(output) != batch.num_rows for output in joined):
+
+
+def _checked(outputs: Sequence[Any], rows: int) -> torch.Tensor | list[torch.Tensor]:
+    """The batches of outputs as one; a list when the model has several outputs."""
+    several = isinstance(outputs[0], tuple | list)
+    parts = outputs if several else [(output,) for output in outputs]
+    joined = [torch.cat([p[k] for p in parts]) for k in range(len(parts[0]))]
+    if any(len(output) != rows for output in joined):
         raise InputError(
             "a model that returns one output for each row",
-            f"{[len(output) for output in joined]} for {batch.num_rows} rows",
+            f"{[len(output) for output in joined]} for {rows} rows",
             "predict pairs rows and outputs; keep the first dimension.",
         )
-    if isinstance(parts[0], tuple | list):
-        return _array_of_vectors(joined)
-    return _to_arrow(_squeezed(joined[0]))
+    return joined if several else joined[0]
+
+
+def predict_shards(
+    shards: SparkXShards, rows: ShardRows, built: Built, plan: TensorPlan, batch_size: int
+) -> SparkXShards:
+    """XShards of dicts with the model's output under the key `prediction`.
+
+    Args:
+        shards: Their rows, in order, get an output each.
+        rows: From `shard_rows`.
+        built: Its model is sent to the executors as it is now.
+        plan: The features.
+        batch_size: Rows that the model sees at once.
+
+    Returns:
+        For shards that are dicts these dicts with one more key; for DataFrames dicts of `x`, a
+        list of the feature columns, and `prediction`. One array, or a list for several outputs.
+    """
+    blob = rows.context.broadcast(pickled(built.model, "a model"))
+    key, read = uuid.uuid4().hex, rows.read
+
+    def predict(shard: Any) -> dict[str, Any]:
+        pieces = read(plan, [shard])
+        outputs = _outputs(_held(key, lambda: blob.value), pieces, batch_size)
+        raise_flaws(list(pieces.flaws.values()))
+        given = (
+            dict(shard)
+            if isinstance(shard, Mapping)
+            else {"x": [shard[name].to_numpy() for name in plan.columns]}
+        )
+        return {**given, "prediction": _arrays(outputs, shard_length(shard))}
+
+    return shards.transform_shard(predict)
+
+
+def _arrays(outputs: Sequence[Any], rows: int) -> Any:
+    if not rows:
+        return np.empty(0, dtype=np.float32)
+    joined = _checked(outputs, rows)
+    if isinstance(joined, list):
+        return [_squeezed(output).numpy() for output in joined]
+    return _squeezed(joined).numpy()
 
 
 def _tensors(arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
@@ -234,8 +290,8 @@ def _array_of_vectors(outputs: Sequence[torch.Tensor]) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, joined)
 
 
-def evaluate_frame(
-    frame: DataFrame,
+def evaluate_rows(
+    rows: Rows,
     built: Built,
     plan: TensorPlan,
     metrics: Mapping[str, AdditiveMetric],
@@ -248,14 +304,14 @@ def evaluate_frame(
         Exception: Whatever model, loss or metrics raise in a task, as its own type.
     """
     scorer = Scorer(built, metrics)
-    context = frame.sparkSession.sparkContext
-    blob = context.broadcast(pickled((built, dict(metrics)), "a model, loss and metrics"))
+    blob = rows.context.broadcast(pickled((built, dict(metrics)), "a model, loss and metrics"))
+    cut = len(plan.features)
 
-    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return _score(batches, plan, blob.value, batch_size)
+    def score(pieces: Pieces) -> Iterator[pa.RecordBatch]:
+        return _score(pieces, cut, blob.value, batch_size)
 
     try:
-        parts = select_columns(frame, plan.columns).mapInArrow(score, _PART).collect()
+        parts = rows.run(plan, score, _PART)
     finally:
         blob.destroy()
     for part in parts:
@@ -263,33 +319,30 @@ def evaluate_frame(
             raise_carried(bytes(part["error"]), json.loads(part["facts"]), part["place"])
     raise_flaws([Flaw(**f) for part in parts for f in json.loads(part["flaws"])])
     sums = [json.loads(part["sums"]) for part in parts]
-    rows = int(sum(s[0][0] for s in sums))
-    if not rows:
+    count = int(sum(s[0][0] for s in sums))
+    if not count:
         raise InputError(
-            "rows to evaluate", "a frame with zero rows", "Check the filters and joins before it."
+            "rows to evaluate", "data with zero rows", "Check the filters and joins before it."
         )
-    return {**scorer.result(sums), "num_samples": rows}
+    return {**scorer.result(sums), "num_samples": count}
 
 
-def _score(
-    batches: Iterable[pa.RecordBatch], plan: TensorPlan, blob: bytes, batch_size: int
-) -> Iterator[pa.RecordBatch]:
+def _score(pieces: Pieces, cut: int, blob: bytes, batch_size: int) -> Iterator[pa.RecordBatch]:
     """The task: sums of one partition, or its flaws, or the error it hit."""
     torch.set_num_threads(1)
     built, metrics = pickle.loads(blob)
-    scorer, decoder, error, facts = Scorer(built, metrics), PlanDecoder(plan), b"", ""
+    scorer, error, facts = Scorer(built, metrics), b"", ""
     built.model.eval()
     try:
         with torch.no_grad():
-            for batch in batches:
-                for arrays in decoder.pieces(batch):
-                    _score_rows(scorer, _tensors(arrays), len(plan.features), batch_size)
+            for arrays in pieces:
+                _score_rows(scorer, _tensors(arrays), cut, batch_size)
     except Exception as exc:  # noqa: BLE001 - the process boundary: it is raised on the driver
         error, said = carry(exc)
         facts = json.dumps(said)
     task = TaskContext.get()
     place = f"partition {task.partitionId() if task else 0} on {platform.node()}"
-    flaws = json.dumps([asdict(f) for f in decoder.flaws.values()])
+    flaws = json.dumps([asdict(f) for f in pieces.flaws.values()])
     values = [json.dumps(scorer.sums()), flaws, error, facts, place]
     names = [part.split()[0] for part in _PART.split(", ")]
     yield pa.RecordBatch.from_pydict({n: [v] for n, v in zip(names, values, strict=True)})

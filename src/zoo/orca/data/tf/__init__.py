@@ -1,0 +1,1 @@
+"""Data for TensorFlow, made on the workers from shards."""
