@@ -179,7 +179,7 @@ def test_pickles_hold_shards_of_any_kind(
 ) -> None:
     content: list[Any] = [{"x": np.arange(3)}, {1, 2}, None]
     shards = SparkXShards(spark.sparkContext.parallelize(content, 2))
-    place = f"{prefix}{tmp_path}/pickled shards"
+    place = f"{prefix}{tmp_path}/größe [1]*"
     assert shards.save_pickle(place, batchSize=1) is shards
     with caplog.at_level(logging.WARNING):
         loaded = XShards.load_pickle(place).collect()
@@ -188,13 +188,20 @@ def test_pickles_hold_shards_of_any_kind(
 
 
 def test_least_number_of_partitions_of_pickles(spark: SparkSession, tmp_path: Path) -> None:
-    XShards.partition(np.arange(100), 1).save_pickle(tmp_path / "one")
+    content = [np.zeros(1 << 15)] * 8
+    shards = SparkXShards(spark.sparkContext.parallelize(content, 1))
+    shards.save_pickle(tmp_path / "one", batchSize=1)
     assert XShards.load_pickle(tmp_path / "one", minPartitions=3).num_partitions() >= 3
 
 
 def test_pickles_replace_nothing(rows: SparkXShards, saved: Path) -> None:
     with pytest.raises(InputError, match="does not exist yet"):
         rows.save_pickle(saved)
+
+
+def test_hadoop_cannot_read_paths_with_commas(rows: SparkXShards, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="without a comma"):
+        rows.save_pickle(tmp_path / "a,b")
 
 
 def test_pickles_that_are_not_there(spark: SparkSession, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_shards_do_not_iterate_without_end(spark: SparkSession) -> None:
 # repartition
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 12])
+@pytest.mark.parametrize("count", [2, 5, 12])
 def test_repartition_spreads_rows_of_frames_evenly(spark: SparkSession, count: int) -> None:
     rows = pd.DataFrame({"i": np.arange(9, dtype=np.int16), "t": list("abcdefghi")})
     shards = shards_of(spark, rows[:7], rows[7:7], rows[7:]).repartition(count)

@@ -11,7 +11,7 @@ from typing import Any, Self
 from pyspark import RDD, StorageLevel
 
 from zoo.cluster.settings import settings
-from zoo.orca.data.shard_jobs import carried_errors
+from zoo.orca.data.shard_jobs import run_job
 
 __all__ = ["HeldRdd"]
 
@@ -49,8 +49,9 @@ class HeldRdd:
         if self._finalizer is not None:
             self._finalizer.detach()
             self._finalizer = None
-        if self.rdd.is_cached:
+        if self.rdd.is_cached and self.rdd.ctx._jsc is not None:
             self.rdd.unpersist()
+        self.rdd.is_cached = False
         return self
 
     def is_cached(self) -> bool:
@@ -63,9 +64,8 @@ class HeldRdd:
         Raises:
             Exception: What a function that makes the shards raises, as its own type.
         """
-        with carried_errors(self.rdd.ctx):
-            # In the JVM: the count of RDD would have a second Python read all shards.
-            self.rdd._jrdd.count()
+        # In the JVM: the count of RDD would have a second Python read all shards.
+        run_job(self.rdd.ctx, lambda: self.rdd._jrdd.count())
         return self
 
     def _uncache(self) -> None:

@@ -20,7 +20,7 @@ from pyspark import RDD, SparkContext, TaskContext
 
 from zoo.errors import InputError
 from zoo.orca.data.shard_format import decode_shard, encode_shard
-from zoo.orca.data.shard_jobs import carried_errors, map_shards
+from zoo.orca.data.shard_jobs import map_shards, run_job
 from zoo.orca.data.storage import Location, is_local
 
 __all__ = ["MANIFEST", "hadoop_path", "load_rdd", "save_rdd"]
@@ -64,14 +64,15 @@ def save_rdd(rdd: RDD[Any], folder: Location, *, overwrite: bool = False) -> Non
     partitions: list[list[_Entry]] = [[] for _ in range(rdd.getNumPartitions())]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with carried_errors(rdd.ctx):
-            for partition, entry in written.collect():
-                partitions[partition].append(entry)
+        for partition, entry in run_job(rdd.ctx, written.collect):
+            partitions[partition].append(entry)
         _publish(folder, {"version": _VERSION, "partitions": partitions}, save)
     except BaseException:
         _remove(folder, lambda name: save in name)
         raise
-    _remove(folder, lambda name: name in before and name != MANIFEST)
+    kept = {MANIFEST, *(entry["file"] for entries in partitions for entry in entries)}
+    # What was here before, and what attempts wrote whose results were not taken.
+    _remove(folder, lambda name: name not in kept and (name in before or save in name))
 
 
 def _write(shard: Any, folder: Location, save: str) -> _Entry:

@@ -12,7 +12,6 @@ import contextlib
 import platform
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,9 +25,9 @@ from zoo.orca.data.shard_content import concatenate, even_cuts, take_rows
 from zoo.orca.data.shard_keys import partition_of_values
 
 __all__ = [
-    "carried_errors",
     "gather",
     "map_shards",
+    "run_job",
     "scatter_by_column",
     "spread_evenly",
 ]
@@ -71,9 +70,13 @@ def _packed(error: Exception) -> str:
     return base64.b64encode(payload if len(payload) <= _CARRIED_BYTES else b"").decode("ascii")
 
 
-@contextmanager
-def carried_errors(context: SparkContext) -> Iterator[None]:
-    """In this block, errors of functions that run over shards arrive as their own type.
+def run_job(context: SparkContext, action: Callable[..., T], *args: Any) -> T:
+    """Do something that runs a job; errors of functions in its tasks arrive as their own type.
+
+    Args:
+        context: The Spark that runs the job.
+        action: Such as the `collect` of an RDD.
+        *args: Its arguments.
 
     Raises:
         ClusterError: The Spark of the shards has stopped.
@@ -88,7 +91,7 @@ def carried_errors(context: SparkContext) -> Iterator[None]:
     before = context.getLocalProperty(_CARRY)
     context.setLocalProperty(_CARRY, "1")
     try:
-        yield
+        return action(*args)
     except (Py4JError, PySparkException) as exc:
         _raise_found(str(exc))
         raise
@@ -116,8 +119,7 @@ def _raise_found(text: str) -> None:
 def gather(rdd: RDD[Any], function: Callable[[Any], T]) -> list[list[T]]:
     """What a function says of each shard, partition by partition."""
     said = map_shards(rdd, function).mapPartitions(lambda values: [list(values)])
-    with carried_errors(rdd.ctx):
-        return said.collect()
+    return run_job(rdd.ctx, said.collect)
 
 
 def spread_evenly(rdd: RDD[Any], sizes: Sequence[int], count: int, empty: Any = None) -> RDD[Any]:

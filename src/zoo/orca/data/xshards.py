@@ -36,13 +36,13 @@ from zoo.orca.data.shard_content import (
 )
 from zoo.orca.data.shard_frames import frame_to_rdd, rdd_to_frame
 from zoo.orca.data.shard_jobs import (
-    carried_errors,
     gather,
     map_shards,
+    run_job,
     scatter_by_column,
     spread_evenly,
 )
-from zoo.orca.data.storage import locate
+from zoo.orca.data.storage import locate, spark_path
 
 __all__ = ["SparkXShards", "XShards"]
 
@@ -100,10 +100,12 @@ class XShards(ABC):
         """
         place = locate(path)
         if not place.exists():
-            raise InputError("a folder that save_pickle wrote", f"{place}, where nothing is", "")
+            raise InputError(
+                "a folder that save_pickle wrote", f"{place}, where nothing is", "Check the path."
+            )
         logger.warning("Loading the pickles in %s runs whatever code is in them.", place)
         context = active_session().sparkContext
-        return SparkXShards(context.pickleFile(shard_files.hadoop_path(place), minPartitions))
+        return SparkXShards(context.pickleFile(spark_path(place), minPartitions))
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> SparkXShards:
@@ -166,8 +168,7 @@ class SparkXShards(HeldRdd, XShards):
 
     def collect(self) -> list[Any]:
         """All shards, in order."""
-        with carried_errors(self.rdd.ctx):
-            return self.rdd.collect()
+        return run_job(self.rdd.ctx, self.rdd.collect)
 
     def first(self) -> Any:
         """The first shard.
@@ -182,8 +183,7 @@ class SparkXShards(HeldRdd, XShards):
 
     def take(self, count: int) -> list[Any]:
         """The first shards."""
-        with carried_errors(self.rdd.ctx):
-            return self.rdd.take(count)
+        return run_job(self.rdd.ctx, self.rdd.take, count)
 
     def num_partitions(self) -> int:
         """How many partitions there are."""
@@ -221,7 +221,8 @@ class SparkXShards(HeldRdd, XShards):
         """
         if not pd.api.types.is_hashable(cols) or isinstance(cols, tuple):
             raise InputError("the label of one column", repr(cols), "Add a column that joins them.")
-        count = _positive("num_partitions", num_partitions or self.num_partitions())
+        wanted = self.num_partitions() if num_partitions is None else num_partitions
+        count = _positive("num_partitions", wanted)
         facts = self._flat(_facts)
         rows = 0
         for number, (kind, length, empty) in enumerate(facts):
@@ -280,7 +281,9 @@ class SparkXShards(HeldRdd, XShards):
             InputError: A partition of the other has more or fewer shards.
         """
         if not isinstance(other, SparkXShards):
-            raise ContractError("that other should be a SparkXShards", class_name(other), "")
+            raise ContractError(
+                "that other should be a SparkXShards", class_name(other), _AS_SHARDS
+            )
         if self.num_partitions() != other.num_partitions():
             raise ContractError(
                 "two SparkXShards with the same number of partitions",
@@ -296,8 +299,7 @@ class SparkXShards(HeldRdd, XShards):
         return zipped
 
     def __len__(self) -> int:
-        with carried_errors(self.rdd.ctx):
-            return int(map_shards(self.rdd, shard_length).sum())
+        return int(run_job(self.rdd.ctx, map_shards(self.rdd, shard_length).sum))
 
     def __getitem__(self, key: Any) -> SparkXShards:
         return SparkXShards(map_shards(self.rdd, select, key), transient=True)
@@ -313,8 +315,7 @@ class SparkXShards(HeldRdd, XShards):
         done, step = 0, 1
         while done < count and sum(map(len, parts)) < n:
             chosen = list(range(done, min(done + step, count)))
-            with carried_errors(self.rdd.ctx):
-                parts += self.rdd.ctx.runJob(heads, list, chosen)
+            parts += run_job(self.rdd.ctx, self.rdd.ctx.runJob, heads, list, chosen)
             done, step = done + step, step * 4
         return take_rows(concatenate(parts), 0, n)
 
@@ -375,10 +376,15 @@ class SparkXShards(HeldRdd, XShards):
             InputError: The folder exists.
         """
         place = locate(path)
-        if place.exists():
-            raise InputError("a folder that does not exist yet", str(place), "Name another.")
-        with carried_errors(self.rdd.ctx):
-            self.rdd.saveAsPickleFile(shard_files.hadoop_path(place), batchSize)
+        if place.exists() or "," in str(place):
+            # Hadoop takes what follows a comma for another path.
+            raise InputError(
+                "a folder that does not exist yet, without a comma in its path",
+                str(place),
+                "Name another.",
+            )
+        target = shard_files.hadoop_path(place)
+        run_job(self.rdd.ctx, self.rdd.saveAsPickleFile, target, batchSize)
         return self
 
     def _for_each(self, func: Callable[..., Any], *args: Any) -> RDD[Any]:
@@ -405,6 +411,7 @@ class SparkXShards(HeldRdd, XShards):
         return [value for shards in gather(self.rdd, function) for value in shards]
 
 
+_AS_SHARDS = "Make shards of it, with XShards.partition for example."
 _AS_FRAMES = "Use transform_shard to make DataFrames of them."
 
 

@@ -2,6 +2,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,7 @@ def test_other_file_is_no_whole_chunk(tmp_path: Path, change: Callable[[bytes], 
 
 
 def test_changed_image_makes_a_chunk_old(tmp_path: Path, pictures: list[dict[str, Any]]) -> None:
+    time.sleep(0.02)  # a clock of files ticks some 250 times a second
     write_chunk(tmp_path / "chunk=0", IMAGE, pictures)
     assert not is_older(tmp_path / "chunk=0", IMAGE, pictures)
     image = Path(pictures[2]["image"])

@@ -392,3 +392,16 @@ def test_records_travel_to_spawned_workers(dataset: str) -> None:
 
 def test_read_as_torch_is_a_loader(dataset: str) -> None:
     assert numbers(ParquetDataset.read_as_torch(dataset)) == list(range(23))
+
+
+def test_workers_make_the_same_batches(dataset: str) -> None:
+    decoders = {"image": ImageDecoder(size=(5, 6))}
+    plain, workers = (
+        [
+            batch["image"]
+            for batch in read_parquet("dataloader", dataset, None, config, 10, decoders=decoders)
+        ]
+        for config in (None, {"num_workers": 2})
+    )
+    assert all(torch.equal(a, b) for a, b in zip(plain, workers, strict=True))
+    assert workers[0].dtype == torch.float32

@@ -1,6 +1,9 @@
+import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,28 +113,35 @@ def test_killed_workers_are_an_error_and_the_write_goes_on(
     spark: SparkSession, tmp_path: Path, make_picture: Callable[..., bytes]
 ) -> None:
     (tmp_path / "in" / "cats").mkdir(parents=True)
-    data = make_picture(8, 8)
+    data = make_picture(200, 200, kind="JPEG")
     for number in range(400):
-        (tmp_path / "in" / "cats" / f"{number}.png").write_bytes(data)
+        (tmp_path / "in" / "cats" / f"{number}.jpg").write_bytes(data)
+    write = partial(
+        write_from_directory, str(tmp_path / "in"), None, block_size=10, verify="decode"
+    )
     done = threading.Event()
+    killed: list[psutil.Process] = []
 
     def kill() -> None:
         while not done.is_set():
             if list(tmp_path.glob(".out.writing-*/chunk=*")):
                 for process in _python_workers():
-                    process.kill()
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+                        killed.append(process)
 
     killer = threading.Thread(target=kill)
     killer.start()
     try:
         with pytest.raises(ClusterError, match="a Spark job"):
-            write_from_directory(str(tmp_path / "in"), None, str(tmp_path / "out"), block_size=10)
+            write(str(tmp_path / "out"))
     finally:
         done.set()
         killer.join()
+    psutil.wait_procs(killed, timeout=20)  # Spark must not hand a task to one of them
     assert not (tmp_path / "out").exists()
     for name in ("out", "undisturbed"):
-        write_from_directory(str(tmp_path / "in"), None, str(tmp_path / name), block_size=10)
+        write(str(tmp_path / name))
     assert files_of(tmp_path / "out") == files_of(tmp_path / "undisturbed")
 
 
@@ -165,6 +175,7 @@ def test_chunk_that_is_there_is_not_written_again(classes: Path, tmp_path: Path)
     job = _Job(tmp_path, IMAGES, iter, Screening())
     image = next(classes.rglob("*.png"))
     parts = [[{"image": str(image)}]]
+    time.sleep(0.02)  # a clock of files ticks some 250 times a second
     first = dict(_write_some(job, iter(enumerate(parts))))
     file = tmp_path / "chunk=0" / "part-00000.parquet"
     before = file.stat()

@@ -1,5 +1,6 @@
 import bz2
 import gzip
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,10 +161,32 @@ def test_a_missing_path_says_path_does_not_exist(tmp_path: Path) -> None:
         read_csv(str(tmp_path / "nosuch.csv"))
 
 
-@pytest.mark.parametrize("path", ["memory://a/b.csv", "local:///a/b.csv", "zip://a::/b.zip"])
+@pytest.mark.parametrize(
+    "path",
+    ["memory://a/b.csv", "local:///a/b.csv", "zip://a::/b.zip", "https://a/b.csv", "s3://a/b.csv"],
+)
 def test_a_scheme_that_spark_cannot_read_names_the_pandas_backend(path: str) -> None:
     with pytest.raises(InputError, match="pandas_read_backend = 'pandas'"):
         read_csv(path)
+
+
+def test_a_name_that_hadoop_cannot_parse_is_an_error(write: Write) -> None:
+    with pytest.raises(InputError, match="a:b.csv.*Rename it"):
+        read_csv(write(PLAIN, "a:b.csv"))
+
+
+@pytest.mark.parametrize(
+    "name", ["n\nl.csv", " sp .csv", "q'\".csv", "back\\slash.csv", "{[*].csv"]
+)
+def test_names_of_files_may_hold_all_else(write: Write, name: str) -> None:
+    assert len(read(write("a\n1\n", name))) == 1
+
+
+def test_failures_of_spark_come_with_a_hint(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    path = write("a,b\n1,2\n1,2,3\n")
+    with caplog.at_level(logging.WARNING, "zoo"), pytest.raises(Exception, match="FAILFAST"):
+        read_csv(path, mode="FAILFAST")
+    assert "OrcaContext.pandas_read_backend = 'pandas'" in caplog.text
 
 
 def test_files_with_other_columns_are_an_error_that_names_the_file(write: Write) -> None:

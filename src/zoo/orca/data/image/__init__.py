@@ -6,8 +6,8 @@ A dataset is a folder of `chunk=<i>` parquet folders beside a `_orca_metadata` f
     frame = read_parquet("spark", "/data/flowers.parquet")
     loader = read_parquet("dataloader", "/data/flowers.parquet", batch_size=32)
 
-Names are loaded on first use, so that `ImageDecoder` reaches a worker with no more than Pillow
-and NumPy behind it.
+The steps of an `ImagePipeline` are in `zoo.orca.data.image.transforms`. Names are loaded on first
+use, so that `ImageDecoder` reaches a worker with no more than Pillow and NumPy behind it.
 """
 
 from __future__ import annotations
@@ -16,25 +16,43 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo.orca.data.image.chunk_records import read_records
+    from zoo.orca.data.image.coco import write_coco
     from zoo.orca.data.image.decode import ImageDecoder
+    from zoo.orca.data.image.grid import show_images
+    from zoo.orca.data.image.image_files import read_images
     from zoo.orca.data.image.image_folder import write_from_directory
+    from zoo.orca.data.image.image_frame import transform_images
+    from zoo.orca.data.image.imagenet import write_imagenet
     from zoo.orca.data.image.mnist import write_mnist
     from zoo.orca.data.image.ndarray_codec import decode_ndarray
     from zoo.orca.data.image.parquet_dataset import ParquetDataset, read_parquet, write_parquet
+    from zoo.orca.data.image.pipeline import ImagePipeline, RecordTransform
+    from zoo.orca.data.image.quarantine import read_quarantine
     from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
-    from zoo.orca.data.image.tfrecord import read_tfrecord, write_tfrecord
+    from zoo.orca.data.image.tfrecord import read_examples, read_tfrecord, write_tfrecord
     from zoo.orca.data.image.voc import write_voc
 
 __all__ = [
     "DType",
     "FeatureType",
     "ImageDecoder",
+    "ImagePipeline",
     "ParquetDataset",
+    "RecordTransform",
     "SchemaField",
     "decode_ndarray",
+    "read_examples",
+    "read_images",
     "read_parquet",
+    "read_quarantine",
+    "read_records",
     "read_tfrecord",
+    "show_images",
+    "transform_images",
+    "write_coco",
     "write_from_directory",
+    "write_imagenet",
     "write_mnist",
     "write_parquet",
     "write_tfrecord",
@@ -45,12 +63,22 @@ _HOMES = {
     "DType": "schema",
     "FeatureType": "schema",
     "ImageDecoder": "decode",
+    "ImagePipeline": "pipeline",
     "ParquetDataset": "parquet_dataset",
+    "RecordTransform": "pipeline",
     "SchemaField": "schema",
     "decode_ndarray": "ndarray_codec",
+    "read_examples": "tfrecord",
+    "read_images": "image_files",
     "read_parquet": "parquet_dataset",
+    "read_quarantine": "quarantine",
+    "read_records": "chunk_records",
     "read_tfrecord": "tfrecord",
+    "show_images": "grid",
+    "transform_images": "image_frame",
+    "write_coco": "coco",
     "write_from_directory": "image_folder",
+    "write_imagenet": "imagenet",
     "write_mnist": "mnist",
     "write_parquet": "parquet_dataset",
     "write_tfrecord": "tfrecord",

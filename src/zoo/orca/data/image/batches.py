@@ -71,6 +71,8 @@ class BatchRecords(Sequence[Any]):
         epoch: The number of the epoch that the next iteration runs; each iteration moves it on.
         skipped: Records that the latest epoch left out, as far as it has come.
         quarantined: What was left out and why, with `on_error="quarantine"`.
+        scales_late: Whether our loader scales images when they arrive. Bytes are a quarter of
+            what workers would pass on otherwise, and fresh shared memory costs more than scaling.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class BatchRecords(Sequence[Any]):
         self.records, self.collate_fn, self.on_error = records, collate_fn, on_error
         self.seed, self.epoch, self.skipped = seed, 0, 0
         self.quarantined: list[BadRecord] = []
+        self.scales_late = False
 
     def __len__(self) -> int:
         """Return the number of records."""
@@ -102,6 +105,11 @@ class BatchRecords(Sequence[Any]):
         if isinstance(wanted, Rows):
             return PendingBatch(self, wanted.numbers, (self.seed, wanted.epoch))
         return PendingBatch(self, self.records.numbers(wanted))
+
+    @property
+    def by_column(self) -> bool:
+        """Whether batches are made of whole columns, as nobody wants to see the records."""
+        return self.collate_fn is None and self.records.transform is None
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration, whose number and the seed give the order."""
@@ -181,8 +189,7 @@ class PendingBatch(Sequence[Any]):
 
     def _values(self) -> Any:
         collate = self._dataset.collate_fn
-        # Whole columns are quicker, where nobody wants to see the records.
-        if collate is None and self._records.transform is None:
+        if self._dataset.by_column:
             return self._columns()
         return (collate or collate_records)(made) if (made := self._made()) else None
 
@@ -207,7 +214,8 @@ class PendingBatch(Sequence[Any]):
             return None
         if not good.all():
             values = {name: _only(column, good) for name, column in values.items()}
-        return collate_columns(values, self._records.decoders)
+        late = self._draw is not None and self._dataset.scales_late
+        return collate_columns(values, self._records.decoders, scale=not late)
 
     def _decoded(self, name: str, column: Column, good: npt.NDArray[np.bool_]) -> list[Any]:
         """Decode a column, and mark the rows where that fails."""

@@ -142,10 +142,12 @@ def is_older(folder: Location, schema: Schema, records: Iterable[Record | BadRec
     images = [name for name, field in schema.items() if field.feature_type is FeatureType.IMAGE]
     written = os.stat(folder / _FILE_NAME).st_mtime_ns
     for record in records:
-        bad = isinstance(record, BadRecord)
-        for path in [record.path] if bad else [record[name] for name in images]:
-            if _changed_ns(path) >= written:
-                return True
+        if isinstance(record, BadRecord):
+            paths = [record.path]
+        else:
+            paths = [record[name] for name in images]
+        if any(_changed_ns(path) >= written for path in paths):
+            return True
     return False
 
 

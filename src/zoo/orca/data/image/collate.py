@@ -15,7 +15,7 @@ from zoo.orca.data.image.chunk_records import Decoder
 from zoo.orca.data.image.decode import ImageDecoder
 from zoo.orca.data.image.part_values import Column
 
-__all__ = ["collate", "collate_columns", "collate_records", "unscaled"]
+__all__ = ["collate", "collate_columns", "collate_records", "scaled", "unscaled"]
 
 
 def collate(pending: Any) -> Any:
@@ -45,7 +45,7 @@ def collate_records(records: list[Any]) -> Any:
 
 
 def collate_columns(
-    columns: Mapping[str, Column], decoders: Mapping[str, Decoder]
+    columns: Mapping[str, Column], decoders: Mapping[str, Decoder], *, scale: bool = True
 ) -> dict[str, Any]:
     """Put decoded columns together, as torch's default rule does with their records.
 
@@ -53,11 +53,28 @@ def collate_columns(
         columns: The columns, where images that an `ImageDecoder` decodes come as `unscaled`
             makes them.
         decoders: The decoder of each column that has one.
+        scale: Whether to scale images, or leave that to `scaled`.
 
     Raises:
         InputError: The values of a column do not stack.
     """
-    return {name: _tensor(column, decoders.get(name)) for name, column in columns.items()}
+    batch = {name: _tensor(column, decoders.get(name)) for name, column in columns.items()}
+    return scaled(batch, decoders) if scale else batch
+
+
+def scaled(batch: Mapping[str, Any], decoders: Mapping[str, Decoder]) -> dict[str, Any]:
+    """Scale the images of a batch.
+
+    Args:
+        batch: Columns, from `collate_columns`.
+        decoders: The decoder of each column that has one.
+    """
+    torch = load_extra("torch", "torch")
+    result = dict(batch)
+    for name, decoder in decoders.items():
+        if type(decoder) is ImageDecoder and decoder.scale is not None:
+            result[name] = torch.mul(batch[name], decoder.scale, out=_empty_like(batch[name]))
+    return result
 
 
 def unscaled(decoder: Decoder) -> Decoder:
@@ -76,21 +93,21 @@ def _tensor(column: Column, decoder: Decoder | None) -> Any:
 
 
 def _images(images: list[npt.NDArray[np.uint8]], decoder: ImageDecoder) -> Any:
-    """Turn decoded images around and scale them, straight into the memory of the batch."""
+    """Turn decoded images around, straight into the memory of the batch."""
     torch = load_extra("torch", "torch")
     if len({image.shape for image in images}) > 1:
         return collate_records([torch.from_numpy(image) for image in images])  # the usual error
     height, width, channels = images[0].shape
     channels_first = decoder.layout == "CHW"
     shape = (channels, height, width) if channels_first else (height, width, channels)
-    batch = _empty((len(images), *shape), torch.uint8 if decoder.scale is None else torch.float32)
+    batch = _empty((len(images), *shape), torch.uint8)
     for pixels, place in zip(images, batch.numpy(), strict=True):
-        turned = pixels.transpose(2, 0, 1) if channels_first else pixels
-        if decoder.scale is None:
-            np.copyto(place, turned)
-        else:
-            np.multiply(turned, np.float32(decoder.scale), out=place)
+        np.copyto(place, pixels.transpose(2, 0, 1) if channels_first else pixels)
     return batch
+
+
+def _empty_like(batch: Any) -> Any:
+    return _empty(tuple(batch.shape), load_extra("torch", "torch").float32)
 
 
 def _empty(shape: tuple[int, ...], kind: Any) -> Any:

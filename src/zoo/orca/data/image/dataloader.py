@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import InputError, load_extra
 from zoo.orca.data.image.batches import BatchRecords, EpochBatches, Fetched, OnError
 from zoo.orca.data.image.chunk_records import ChunkRecords, Decoder, choose_decoders
-from zoo.orca.data.image.collate import collate
+from zoo.orca.data.image.collate import collate, scaled
 from zoo.orca.data.image.dataset_folder import DatasetFolder, open_dataset
 from zoo.orca.data.image.share import share_of
 from zoo.orca.data.image.shuffle import RowPlan, blocks_of
@@ -135,6 +135,8 @@ def _loader_class() -> Callable[[BatchRecords, RowPlan, Mapping[str, Any]], Data
             data: Any = dataset
             sampler: Any = EpochBatches(dataset, plan)
             super().__init__(data, batch_sampler=sampler, collate_fn=collate, **settings)
+            # What was pinned must stay where it is.
+            dataset.scales_late = dataset.by_column and self.num_workers > 0 and not self.pin_memory
             # What torch leaves empty beside a batch sampler, and trainers look for.
             object.__setattr__(self, "batch_size", plan.batch_size)
             object.__setattr__(self, "drop_last", plan.drop_last)
@@ -151,12 +153,19 @@ def _loader_class() -> Callable[[BatchRecords, RowPlan, Mapping[str, Any]], Data
 
 
 def _received(dataset: BatchRecords, batches: Iterator[Fetched]) -> Iterator[Any]:
-    for fetched in batches:
-        dataset.note(fetched.bad)
-        if fetched.error is not None:
-            raise fetched.error
-        if fetched.values is not None:
-            yield fetched.values
+    decoders = dataset.records.decoders
+    try:
+        for fetched in batches:
+            dataset.note(fetched.bad)
+            if fetched.error is not None:
+                raise fetched.error
+            if fetched.values is not None:
+                late = dataset.scales_late
+                yield scaled(fetched.values, decoders) if late else fetched.values
+    finally:
+        # An error holds this frame, and the frame the error. Workers that such a ring holds, too,
+        # are only stopped by torch's timeouts.
+        del batches
     if dataset.skipped:
         logger.warning(
             "%d of %d records left out, which could not be used", dataset.skipped, len(dataset)

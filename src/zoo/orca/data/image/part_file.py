@@ -20,7 +20,7 @@ from zoo.orca.data.storage import Location
 __all__ = ["OpenPart", "Part", "damaged", "open_part"]
 
 _MAGIC = b"PAR1"
-_TAIL = 2**16
+_TAIL = 2**15
 
 
 @dataclass(frozen=True)

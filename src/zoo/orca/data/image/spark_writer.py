@@ -96,7 +96,8 @@ def write_parts(
 
     A write that was killed, or that ran into a full disk, goes on when it is called again with the
     same parts, settings and target: chunks that are whole stay, unless one of their image files
-    has changed since. That needs a `records_of` of this library.
+    has changed since, which is asked of local files only. That needs a `records_of` of this
+    library, and parts of plain values.
 
     Args:
         path: The folder that the dataset will be.

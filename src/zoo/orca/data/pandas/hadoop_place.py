@@ -140,12 +140,16 @@ def _hadoop_path(text: str) -> Any:
 def _require_client(text: str, scheme: str) -> None:
     context = active_session().sparkContext
     system = cast("Any", context._jvm).org.apache.hadoop.fs.FileSystem
+    reason = "Hadoop's client for the web tells neither sizes nor what is there"
     try:
         system.getFileSystemClass(text.split(":", 1)[0], context._jsc.hadoopConfiguration())
+        if scheme.lower() not in ("http", "https"):
+            return
     except Py4JJavaError as exc:
-        raise InputError(
-            "a path on a file system that Spark can read",
-            f"{text!r} ({exc.java_exception})",
-            f"Set OrcaContext.pandas_read_backend = 'pandas' if a Python package serves "
-            f"{scheme}://, or start Spark with the jar that does (hadoop-aws for s3).",
-        ) from exc
+        reason = str(exc.java_exception)
+    raise InputError(
+        "a path on a file system that Spark can read",
+        f"{text!r} ({reason})",
+        f"Set OrcaContext.pandas_read_backend = 'pandas' if a Python package serves "
+        f"{scheme}://, or start Spark with the jar that does (hadoop-aws for s3).",
+    )

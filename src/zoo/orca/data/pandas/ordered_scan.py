@@ -19,6 +19,7 @@ from pyspark import RDD
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from zoo.cluster.session import active_session
 from zoo.orca.data.pandas.hadoop_place import (
     HadoopPlace,
     path_in_url,
@@ -82,7 +83,7 @@ def ordered_shards(
         columns: Which columns, in which order.
     """
     sizes = [int(file.stat().st_size) for file in files]
-    session = read([text_for_spark(files[0])]).sparkSession
+    session = active_session()
     target, open_cost = _planner_settings(session, sizes)
     groups = _without_repeats(group_files(sizes, target, open_cost), files)
     if len(groups) > _MAX_SCANS:

@@ -11,6 +11,7 @@ from pyspark import RDD
 from pyspark.sql.types import StructType
 
 from zoo.cluster.settings import settings
+from zoo.errors import ZooError
 from zoo.orca.data.pandas.pandas_reader import pandas_shards, parquet_keywords
 from zoo.orca.data.pandas.spark_reader import csv_shards, json_shards, parquet_shards
 from zoo.orca.data.xshards import SparkXShards
@@ -109,9 +110,11 @@ def read_parquet(
 
 def _shards(read: Callable[[], RDD[Any]]) -> SparkXShards:
     """Make shards; an error while their data is read comes with a hint."""
-    rdd = read()
     try:
-        return SparkXShards(rdd)
+        return SparkXShards(read())
+    except ZooError:
+        # It says itself what to do.
+        raise
     except Exception as exc:
         backend = settings.pandas_read_backend
         other = "pandas" if backend == "spark" else "spark"

@@ -129,13 +129,22 @@ def _list(file_path: object, options: Mapping[str, Any]) -> FileList:
         name.lower() == "recursivefilelookup" and option_text(value) == "true"
         for name, value in options.items()
     )
-    return list_files(
+    listed = list_files(
         file_path,
         place_for_spark,
         missing=_MISSING,
         # As Spark does: subfolders that are named for the value of a column.
         enter=lambda name: deep or "=" in name,
     )
+    for file in listed.files:
+        # Hadoop's checksum of such a local file has a name that Hadoop cannot parse.
+        if ":" in file.name and isinstance(file, Path):
+            raise InputError(
+                "names of files without a colon, for Spark",
+                str(file),
+                "Rename it, or set OrcaContext.pandas_read_backend = 'pandas'.",
+            )
+    return listed
 
 
 def _reader(listed: FileList, options: Mapping[str, Any]) -> _Read:

@@ -34,6 +34,7 @@ from zoo.orca.data.decode import Flaw, PlanDecoder
 from zoo.orca.data.ingest import raise_flaws
 from zoo.orca.data.plan import TensorPlan, quoted
 from zoo.orca.data.rows import Pieces, Rows
+from zoo.orca.data.shard_jobs import map_shards
 from zoo.orca.data.xshards import SparkXShards
 from zoo.orca.data.xshards_rows import ShardRows, shard_length
 from zoo.orca.learn.pytorch.batches import Batch
@@ -253,7 +254,8 @@ def predict_shards(
         )
         return {**given, "prediction": _arrays(outputs, shard_length(shard))}
 
-    return shards.transform_shard(predict)
+    # Not transform_shard: that would drop the shards, which are still wanted, from memory.
+    return SparkXShards(map_shards(shards.rdd, predict))
 
 
 def _arrays(outputs: Sequence[Any], rows: int) -> Any:
