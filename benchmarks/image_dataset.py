@@ -21,7 +21,7 @@ from image_data.pictures import make_pictures, mean_kib
 from image_data.report import access_table, claims, read_table, write_table
 from tabular.report import claim_table
 
-_FILES = {32: 50_000, 224: 6_000, 500: 2_000}
+_FILES = {32: 50_000, 224: 6_000, 500: 3_000}
 _RECORDS = 1_000_000
 _FEWEST = 256
 _PEERS = ("ours", "limit", "folder", "scan", "mosaicml", "lance")
@@ -44,7 +44,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--scale", type=float, default=1.0,
-        help="times the files of each size (50,000 of 32 pixels, 6,000 of 224, 2,000 of 500) and "
+        help="times the files of each size (50,000 of 32 pixels, 6,000 of 224, 3,000 of 500) and "
         "the million records of random access",
     )  # fmt: skip
     parser.add_argument("--pixels", type=int, nargs="+", default=list(_FILES), choices=_FILES)

@@ -65,7 +65,7 @@ class Figure:
         how: The settings, such as "2 workers, shuffled, warm".
         seconds: Of all of it.
         rate: Files, images or records a second in all.
-        steady: Images a second after the first batch.
+        steady: Images a second in the second half.
         mib: Written.
         latency_ms: Median and 99th percentile of single lookups.
         processes: That do the work.
@@ -153,18 +153,18 @@ def epoch_of(batches: Iterable[Any], count: int) -> tuple[float, float]:
         count: Images that must come.
 
     Returns:
-        Seconds in all, and images a second after the first batch.
+        Seconds in all, and images a second in the second half, when all workers are there.
     """
-    seen = first = 0
-    start = first_at = time.perf_counter()
+    seen, half, start = 0, 0, time.perf_counter()
+    half_at = start
     for batch in batches:
         seen += len(batch["image"])
-        if not first:
-            first, first_at = seen, time.perf_counter()
+        if not half and seen >= count / 2:
+            half, half_at = seen, time.perf_counter()
     end = time.perf_counter()
     if seen != count:
         raise RuntimeError(f"{seen} of {count} images came")
-    return end - start, (seen - first) / (end - first_at) if seen > first else seen / (end - start)
+    return end - start, (seen - half) / (end - half_at) if seen > half else seen / (end - start)
 
 
 def read_figures(
@@ -186,7 +186,7 @@ def read_figures(
             # What a process does once only, such as imports, is nobody's rate.
             next(iter(open_loader(workers, shuffled)))
             for state, rounds in states(job):
-                if state == "warm":
+                if state == "warm" and not job.cold:
                     epoch_of(open_loader(workers, shuffled), job.files)
                 done = [epoch_of(open_loader(workers, shuffled), job.files) for _ in range(rounds)]
                 seconds, steady = (median(kind) for kind in zip(*done, strict=True))
