@@ -51,7 +51,7 @@ def arguments() -> argparse.Namespace:
 def make_files(job: Job, chosen: argparse.Namespace) -> int:
     """Write the CSV files, and return their rows."""
     width = row_bytes()
-    rows = max(_FEWEST, round(_ROWS * chosen.scale))
+    rows: int = max(_FEWEST, round(_ROWS * chosen.scale))
     if chosen.gigabytes:
         rows = round(chosen.gigabytes * 1e9 / width)
     needed, free = rows * width * _HELD_AT_ONCE, shutil.disk_usage(job.folder).free

@@ -6,91 +6,68 @@
 The pictures that it makes, its clock and its arguments are in `million_images_demo` beside it.
 """
 
+import million_images_demo as demo
 import torch
-from million_images_demo import CLASSES, Pace, arguments, say, write_folder, write_scenes
 from torch import nn, optim
 
 from zoo.orca import init_orca_context, stop_orca_context
-from zoo.orca.data.image import (
-    ImagePipeline,
-    read_parquet,
-    read_quarantine,
-    read_records,
-    show_images,
-    transform_images,
-    write_parquet,
-)
-from zoo.orca.data.image.transforms import (
-    ColorJitter,
-    Normalize,
-    RandomFlip,
-    RandomResizedCrop,
-    ToCHW,
-)
+from zoo.orca.data import image
+from zoo.orca.data.image import transforms as steps
 from zoo.orca.learn.metrics import Accuracy
 from zoo.orca.learn.pytorch import Estimator
 
-CHANCE = (RandomResizedCrop(48, scale=(0.6, 1.0)), RandomFlip(), ColorJitter(0.3, 0.3, 0.3))
+CHANCE = (steps.RandomResizedCrop(48, scale=(0.6, 1.0)), steps.RandomFlip(),
+          steps.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3))  # fmt: skip
 COLUMNS = {"feature_cols": ["image"], "label_cols": ["label"]}
 
 
 def network(config):
     torch.manual_seed(0)
-    widths, layers = (3, 16, 32, 64), []
-    for before, after in zip(widths, widths[1:], strict=False):
-        layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 6 * 6, 64), nn.ReLU(),
-                         nn.Linear(64, len(CLASSES)))  # fmt: skip
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(2304, 64), nn.ReLU(), nn.Linear(64, len(demo.CLASSES)),
+    )  # fmt: skip
 
 
 def write(args, pace, path):
-    broken = write_folder(f"{args.out}/files", args.images)
-    pace.measure("write, files", args.images, lambda: write_parquet(
-        "image_folder", path, directory=f"{args.out}/files", block_size=max(50, args.images // 16),
+    folder, damaged = f"{args.out}/files", demo.write_folder(f"{args.out}/files", args.images)
+    pace.measure("write", args.images, lambda: image.write_parquet(
+        "image_folder", path, directory=folder, block_size=max(50, args.images // 16),
         on_error="quarantine", verify="decode"))  # fmt: skip
-    bad, records = read_quarantine(path), read_records(path, columns=["image_id", "label_str"])
-    say("Write", f"{len(records):,} images; {len(bad)} of {broken} damaged files in quarantine")
-    say("Reasons", "; ".join(sorted(set(bad["reason"].str.split("(").str[0]))))
-    say("Record", f"number 7 is a {records[7]['label_str']}, without reading the others")
+    bad, records = image.read_quarantine(path), image.read_records(path)
+    demo.say(
+        "Write", f"{len(records):,} images; {len(bad)} of {damaged} damaged files in quarantine"
+    )
+    demo.say("Reasons", "; ".join(sorted(set(bad["reason"].str.split(" ").str[:2].str.join(" ")))))
+    demo.say("Record", f"number 7 is a {records[7]['label_str']}, read without the others")
 
 
-def draw(args, frame):
-    show_images(frame, title="label_str", rows=3).save(f"{args.out}/images.png")
-    changed = transform_images(frame, ImagePipeline(*CHANCE)).frame
-    show_images(changed, title="label_str", rows=3).save(f"{args.out}/augmented.png")
-    scenes = write_scenes(f"{args.out}/scenes", 6)
-    write_parquet("coco", f"{args.out}/scenes.parquet", image_dir=scenes,
-                  annotation_file=f"{scenes}/boxes.json")  # fmt: skip
-    boxed = read_parquet("spark", f"{args.out}/scenes.parquet")
-    moved = transform_images(boxed, ImagePipeline(*CHANCE), boxes="label").frame
-    for name, scene in (("boxes", boxed), ("moved", moved)):
-        grid = show_images(scene, boxes="label", columns=6, size=128)
-        grid.save(f"{args.out}/{name}.png")
-    say("Draw", f"{args.out}/images.png, augmented.png, boxes.png, moved.png")
-
-
-def train(args, pace, frame):
-    learn, held_out = frame.randomSplit([0.8, 0.2], seed=1)
+def train(args, pace, images):
+    learn, held_out = images.randomSplit([0.8, 0.2], seed=1)
     est = Estimator.from_torch(
         model=network, loss=nn.CrossEntropyLoss(), metrics=[Accuracy()], workers_per_node=2,
         optimizer=lambda model, config: optim.Adam(model.parameters(), lr=0.002),
-        decoders={"image": ImagePipeline(*CHANCE, ToCHW(), Normalize(0.5, 0.25))},
+        decoders={"image": image.ImagePipeline(*CHANCE, steps.ToCHW(), steps.Normalize(0.5, 0.25))},
     )  # fmt: skip
-    epochs = est.fit(learn, args.epochs, batch_size=64, **COLUMNS)
+    epochs = est.fit(learn, args.epochs, batch_size=32, **COLUMNS)
     pace.note("train, 2 ranks", est.report.rows * args.epochs, est.report.train_s)
-    say("Train", f"loss {epochs[0]['train_loss']:.3f} to {epochs[-1]['train_loss']:.3f}")
+    demo.say("Train", f"loss {epochs[0]['train_loss']:.3f} to {epochs[-1]['train_loss']:.3f}")
     found = est.evaluate(held_out, batch_size=256, **COLUMNS)
-    say("Evaluate", f"accuracy {found['Accuracy']:.3f} on {found['num_samples']:,} images held out")
+    demo.say(
+        "Evaluate", f"accuracy {found['Accuracy']:.3f} on {found['num_samples']:,} images held out"
+    )
     est.predict(held_out, 256, ["image"]).write.parquet(f"{args.out}/read", mode="overwrite")
 
 
 if __name__ == "__main__":
-    args, pace = arguments(__doc__), Pace()
+    args, pace = demo.arguments(__doc__), demo.Pace()
+    path = f"{args.out}/images.parquet"
     init_orca_context(cores=2)
-    write(args, pace, f"{args.out}/images.parquet")
-    frame = read_parquet("spark", f"{args.out}/images.parquet")
-    draw(args, frame)
-    pace.read(f"{args.out}/images.parquet")
-    train(args, pace, frame)
-    say("Pace", f"of this machine, now\n\n{pace}\n")
+    write(args, pace, path)
+    images = image.read_parquet("spark", path)
+    demo.say("Draw", f"{demo.draw_images(images, args.out, *CHANCE)}, {demo.draw_scenes(args.out)}")
+    pace.read(path)
+    train(args, pace, images)
+    demo.say("Pace", f"of this machine, just now\n\n{pace}\n")
     stop_orca_context()

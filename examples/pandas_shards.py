@@ -8,26 +8,17 @@ The counts, the chart and the arguments are in `pandas_shards_demo` beside it.
 
 import numpy as np
 import pandas as pd
-import torch
-from pandas_shards_demo import arguments, draw_week, say, write_counts
+from pandas_shards_demo import ERRORS, adam, arguments, draw_week, network, say, write_counts
 from torch import nn
 
-from zoo.orca import OrcaContext, init_orca_context, stop_orca_context
+from zoo.orca import init_orca_context, stop_orca_context
 from zoo.orca.data import SharedValue, XShards
 from zoo.orca.data.pandas import read_csv
 from zoo.orca.learn.metrics import MAE
 from zoo.orca.learn.pytorch import Estimator
 
-COLUMNS = {
-    "feature_cols": ["last_week", "warmth", "rain", "free", "sin", "cos", "sin2", "cos2"],
-    "label_cols": ["load"],
-}
-
-ERRORS = """
-SELECT station, round(mean(abs(predicted - rides)), 1) AS model,
-       round(mean(abs(last_week - rides)), 1) AS as_last_week, round(mean(rides), 1) AS mean_rides
-FROM {rows} GROUP BY station ORDER BY station
-"""
+FEATURES = ["last_week", "warmth", "rain", "free", "sin", "cos", "sin2", "cos2"]
+COLUMNS = {"feature_cols": FEATURES, "label_cols": ["load"]}
 
 
 def clean(df):  # as it was in the notebook: one table in, one table out
@@ -47,54 +38,42 @@ def with_last_week(df):  # needs all rows of a station in one table
 
 def scale(df, usual):
     level = df["station"].map(usual.value).astype(float)
-    return df.assign(load=df["rides"] / level, last_week=df["last_week"] / level)
+    return df.assign(load=df["rides"] / level, last_week=df["last_week"] / level, level=level)
 
 
 def cut(df, day):
     return df[df["time"] < day], df[df["time"] >= day]
 
 
-def join(pair, usual):
+def join(pair):
     df, made = pair
-    level = df["station"].map(usual.value).astype(float)
-    return df.assign(predicted=made["prediction"] * level, last_week=df["last_week"] * level)
-
-
-def network(config):
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(),
-                         nn.Linear(32, 1), nn.Flatten(0))  # fmt: skip
+    return df.assign(predicted=made["prediction"] * df["level"])
 
 
 def main(args):
     shards = read_csv(write_counts(f"{args.out}/counts", args.days))
     say("Read", f"{len(shards):,} rows in {shards.num_partitions()} shards")
-    shards = (
-        shards.transform_shard(clean).partition_by("station", 4).transform_shard(with_last_week)
-    )
+    shards = shards.transform_shard(clean).partition_by("station", 4)
+    shards = shards.transform_shard(with_last_week)
     levels = shards.transform_shard(lambda df: df.groupby("station")["rides"].mean()).collect()
     usual = SharedValue(pd.concat(levels).to_dict())
-    day = pd.Timestamp("2024-07-01") + pd.Timedelta(days=args.days - max(4, args.days // 12))
-    train, test = shards.transform_shard(scale, usual).transform_shard(cut, day).split()
-    say("Shards", f"{len(train):,} rows to train on, {len(test):,} from {day:%-d %B} on to test")
+    shards = shards.transform_shard(scale, usual)
+    train, test = shards.transform_shard(cut, args.test_from).split()
+    say("Shards", f"{len(train):,} rows to train on, {len(test):,} to test")
 
-    est = Estimator.from_torch(
-        model=network, loss=nn.MSELoss(), metrics=[MAE()], workers_per_node=2,
-        optimizer=lambda model, config: torch.optim.Adam(model.parameters(), lr=0.003),
-    )  # fmt: skip
+    est = Estimator.from_torch(model=network, optimizer=adam, loss=nn.MSELoss(), metrics=[MAE()],
+                               workers_per_node=2)  # fmt: skip
     epochs = est.fit(train, args.epochs, batch_size=256, **COLUMNS)
     say("Train", f"loss {epochs[0]['train_loss']:.4f} to {epochs[-1]['train_loss']:.4f}")
-    say(
-        "Evaluate", f"mean error {est.evaluate(test, 1024, **COLUMNS)['MAE']:.3f} of the usual load"
-    )
-    predicted = est.predict(test, 1024, feature_cols=COLUMNS["feature_cols"])
-    test.zip(predicted).transform_shard(join, usual).save(f"{args.out}/predicted", overwrite=True)
+    error = est.evaluate(test, batch_size=1024, **COLUMNS)["MAE"]
+    say("Evaluate", f"mean error {error:.3f} of a station's usual load")
+    predicted = est.predict(test, batch_size=1024, feature_cols=FEATURES)
+    test.zip(predicted).transform_shard(join).save(f"{args.out}/predicted", overwrite=True)
 
     rows = XShards.load(f"{args.out}/predicted").to_spark_df()
-    say("Stations", "mean error, in rides", OrcaContext.get_spark_session().sql(ERRORS, rows=rows))
-    week = rows.where("station = 'Bridge'").toPandas().sort_values("time")[: 7 * 48]
-    draw_week(week, "Bicycles at the bridge, every half hour", f"{args.out}/week.png")
-    say("Saved", f"{args.out}/predicted, {args.out}/week.png")
+    say("Stations", "mean error, in rides", rows.sparkSession.sql(ERRORS, rows=rows))
+    bridge = rows.where("station = 'Bridge'").toPandas()
+    say("Saved", f"{args.out}/predicted, {draw_week(bridge, f'{args.out}/week.png')}")
 
 
 if __name__ == "__main__":

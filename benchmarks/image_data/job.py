@@ -142,7 +142,8 @@ def in_processes(work: Callable[[Sequence[Any]], Any], items: Sequence[Any], cou
         process.join()
         if process.exitcode:
             raise RuntimeError(f"a process ended with {process.exitcode}")
-    return max(times.get() for _ in running)
+    seconds: list[float] = [times.get() for _ in running]
+    return max(seconds)
 
 
 def epoch_of(batches: Iterable[Any], count: int) -> tuple[float, float]:

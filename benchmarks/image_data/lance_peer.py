@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import lance
+import lance  # type: ignore[import-not-found, unused-ignore]
 import pyarrow as pa
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate, get_worker_info
 

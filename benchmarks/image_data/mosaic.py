@@ -78,7 +78,6 @@ def load_streaming() -> Any:
 
 def write(job: Job) -> list[Figure]:
     """Two processes write halves, then the index is merged."""
-    load_streaming()
     figures = [middle([_written(job, "warm") for _ in range(job.rounds)])]
     if job.cold and drop_page_cache():
         figures.append(_written(job, "cold"))
@@ -86,8 +85,7 @@ def write(job: Job) -> list[Figure]:
 
 
 def _written(job: Job, how: str) -> Figure:
-    from streaming.base.util import merge_index
-
+    streaming = load_streaming()
     target = job.dataset("mosaicml")
     shutil.rmtree(target, ignore_errors=True)
     context = get_context("fork")
@@ -103,16 +101,14 @@ def _written(job: Job, how: str) -> Figure:
         process.join()
         if process.exitcode:
             raise RuntimeError(f"a writer ended with {process.exitcode}")
-    merge_index(target, keep_local=True)
+    streaming.base.util.merge_index(target, keep_local=True)
     seconds = time.perf_counter() - start
     rate, mib = job.files / seconds, size_mib(target)
     return Figure("write", "mosaicml", case_of(job), how, seconds, rate, mib=mib)
 
 
 def _write_half(target: str, files: Sequence[tuple[str, int]]) -> None:
-    from streaming import MDSWriter
-
-    with MDSWriter(columns=_COLUMNS, out=target) as writer:
+    with load_streaming().MDSWriter(columns=_COLUMNS, out=target) as writer:
         for path, label in files:
             with open(path, "rb") as file:
                 data = file.read()
@@ -126,9 +122,9 @@ def read(job: Job) -> list[Figure]:
 
     from zoo.orca.data.image import ImageDecoder
 
-    decoder = ImageDecoder(size=(job.pixels, job.pixels))
+    decoder, base = ImageDecoder(size=(job.pixels, job.pixels)), streaming.StreamingDataset
 
-    class Decoded(streaming.StreamingDataset):  # type: ignore[misc]
+    class Decoded(base):
         """Records with decoded images."""
 
         def __getitem__(self, at: int) -> dict[str, Any]:

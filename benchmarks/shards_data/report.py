@@ -33,9 +33,10 @@ def ratio_table(runs: Sequence[Run]) -> str:
     """How many times as fast ours is as everyone else."""
     lines = [("ratio of rows/s", "")]
     for our in (run for run in runs if run.name.startswith("ours")):
-        for other in runs:
-            if not other.name.startswith("ours"):
-                lines.append((f"{our.name} : {other.name}", f"{other.seconds / our.seconds:.2f}"))
+        others = (run for run in runs if not run.name.startswith("ours"))
+        lines += [
+            (f"{our.name} : {other.name}", f"{other.seconds / our.seconds:.2f}") for other in others
+        ]
     return aligned(lines) if len(lines) > 1 else ""
 
 

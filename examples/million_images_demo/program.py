@@ -43,6 +43,8 @@ class Pace:
                                   config={"num_workers": workers})  # fmt: skip
             self._pass(f"torch DataLoader, {workers} workers", (len(b["label"]) for b in loader))
         if importlib.util.find_spec("tensorflow"):
+            # TensorFlow tells of oneDNN on stderr, whatever the log level.
+            os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
             batches = read_parquet("tf_dataset", path, batch_size=64, columns=["image", "label"],
                                    decoders={"image": _DECODER})  # fmt: skip
@@ -66,7 +68,7 @@ def arguments(doc: str | None) -> argparse.Namespace:
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=int, default=2000, help="how many files to make")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--out", default="out/million_images", help="folder for what is written")
     return parser.parse_args()
 

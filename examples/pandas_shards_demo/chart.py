@@ -17,29 +17,31 @@ _PAPER, _INK, _FAINT, _RULE = "#ffffff", "#22272e", "#6b7480", "#e4e7eb"
 _COUNTED, _COUNTED_LINE, _PREDICTED = "#d5dbe3", "#8a95a3", "#d1495b"
 
 
-def draw_week(rows: pd.DataFrame, title: str, file: str) -> str:
+def draw_week(rows: pd.DataFrame, file: str) -> str:
     """Draw `rides` and `predicted` over `time`, and save the picture.
 
     Args:
-        rows: Of one station, in the order of time.
-        title: What stands above.
+        rows: Of one station; its first seven days are drawn.
         file: The PNG to write.
 
     Returns:
         The file.
     """
+    rows = rows.sort_values("time")
+    rows = rows[rows["time"] < rows["time"].iloc[0].normalize() + pd.Timedelta(days=7)]
     canvas = Image.new("RGB", (_WIDTH * _SCALE, _HEIGHT * _SCALE), _PAPER)
     draw = ImageDraw.Draw(canvas)
+    name = rows["station"].iloc[0]
     top = max(rows["rides"].max(), rows["predicted"].max())
     step = next(s for s in (10, 20, 25, 50, 100, 200, 500) if top / s <= 5)
     highest = step * -(-top // step)
     _axes(draw, rows, step, highest)
-    counted, predicted = (_points(rows, name, highest) for name in ("rides", "predicted"))
+    counted, predicted = (_points(rows, column, highest) for column in ("rides", "predicted"))
     ground = (_HEIGHT - _BOTTOM) * _SCALE
     draw.polygon([(counted[0][0], ground), *counted, (counted[-1][0], ground)], fill=_COUNTED)
     draw.line(counted, fill=_COUNTED_LINE, width=4, joint="curve")
     draw.line(predicted, fill=_PREDICTED, width=6, joint="curve")
-    _text(draw, (_LEFT, 10), title, 17, _INK)
+    _text(draw, (_LEFT, 10), f"{name}, bicycles every half hour", 17, _INK)
     _legend(draw)
     canvas.resize((_WIDTH * 2, _HEIGHT * 2), Image.Resampling.LANCZOS).save(file, optimize=True)
     return file

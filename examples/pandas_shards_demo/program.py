@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import argparse
 
+import pandas as pd
 from pyspark.sql import DataFrame
 
-__all__ = ["arguments", "say"]
+__all__ = ["ERRORS", "arguments", "say"]
+
+ERRORS = """
+SELECT station, round(mean(abs(predicted - rides)), 1) AS model,
+       round(mean(abs(last_week * level - rides)), 1) AS as_last_week, round(mean(rides), 1) AS mean_rides
+FROM {rows} GROUP BY station ORDER BY station
+"""
 
 
 def arguments(doc: str | None) -> argparse.Namespace:
@@ -20,6 +27,8 @@ def arguments(doc: str | None) -> argparse.Namespace:
     chosen = parser.parse_args()
     if chosen.days < 30:
         parser.error("--days must be 30 or more: history takes a week, the test four days")
+    first = pd.Timestamp("2024-07-01")
+    chosen.test_from = first + pd.Timedelta(days=chosen.days - max(4, chosen.days // 12))
     return chosen
 
 

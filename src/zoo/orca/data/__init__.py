@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.orca.data.elastic_search import elastic_search
-    from zoo.orca.data.shared_value import SharedValue
-    from zoo.orca.data.xshards import SparkXShards, XShards
+    from zoo.orca.data.xshards.shared_value import SharedValue
+    from zoo.orca.data.xshards.spark_xshards import SparkXShards, XShards
 
 __all__ = ["SharedValue", "SparkXShards", "XShards", "elastic_search"]
 
 _HOMES = {
-    "SharedValue": "shared_value",
+    "SharedValue": "xshards.shared_value",
     "SparkXShards": "xshards",
     "XShards": "xshards",
     "elastic_search": "elastic_search",

@@ -20,10 +20,10 @@ from zoo.orca.data.image import (
     read_parquet,
     write_parquet,
 )
-from zoo.orca.data.image.chunk_file import ROW_GROUP_BYTES
-from zoo.orca.data.image.dataset_folder import open_dataset
+from zoo.orca.data.image.layout.dataset_folder import open_dataset
+from zoo.orca.data.image.layout.quarantine import read_quarantine
 from zoo.orca.data.image.ndarray_codec import encode_ndarray
-from zoo.orca.data.image.quarantine import read_quarantine
+from zoo.orca.data.image.writing.chunk_file import ROW_GROUP_BYTES
 
 SCHEMA = {
     "id": SchemaField(FeatureType.SCALAR, DType.STRING, ()),

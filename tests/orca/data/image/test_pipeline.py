@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from zoo.errors import InputError
-from zoo.orca.data.image.boxes import Boxes
 from zoo.orca.data.image.pipeline import ImagePipeline, Key, RecordTransform
+from zoo.orca.data.image.steps.boxes import Boxes
 from zoo.orca.data.image.transforms import (
     ArrayStep,
     CenterCrop,

@@ -8,8 +8,8 @@ from PIL import Image
 
 from zoo.errors import InputError
 from zoo.orca.data.image import transforms
-from zoo.orca.data.image.boxes import Boxes
-from zoo.orca.data.image.steps import PictureStep
+from zoo.orca.data.image.steps.boxes import Boxes
+from zoo.orca.data.image.steps.step import PictureStep
 from zoo.orca.data.image.transforms import (
     CenterCrop,
     ColorJitter,

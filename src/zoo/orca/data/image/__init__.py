@@ -16,22 +16,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.orca.data.image.chunk_records import read_records
-    from zoo.orca.data.image.coco import write_coco
     from zoo.orca.data.image.decode import ImageDecoder
+    from zoo.orca.data.image.formats.coco import write_coco
+    from zoo.orca.data.image.formats.image_folder import write_from_directory
+    from zoo.orca.data.image.formats.imagenet import write_imagenet
+    from zoo.orca.data.image.formats.mnist import write_mnist
+    from zoo.orca.data.image.formats.tfrecord import read_examples, read_tfrecord, write_tfrecord
+    from zoo.orca.data.image.formats.voc import write_voc
     from zoo.orca.data.image.grid import show_images
     from zoo.orca.data.image.image_files import read_images
-    from zoo.orca.data.image.image_folder import write_from_directory
     from zoo.orca.data.image.image_frame import transform_images
-    from zoo.orca.data.image.imagenet import write_imagenet
-    from zoo.orca.data.image.mnist import write_mnist
+    from zoo.orca.data.image.layout.quarantine import read_quarantine
     from zoo.orca.data.image.ndarray_codec import decode_ndarray
     from zoo.orca.data.image.parquet_dataset import ParquetDataset, read_parquet, write_parquet
     from zoo.orca.data.image.pipeline import ImagePipeline, RecordTransform
-    from zoo.orca.data.image.quarantine import read_quarantine
+    from zoo.orca.data.image.reading.chunk_records import read_records
     from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
-    from zoo.orca.data.image.tfrecord import read_examples, read_tfrecord, write_tfrecord
-    from zoo.orca.data.image.voc import write_voc
 
 __all__ = [
     "DType",
@@ -68,21 +68,21 @@ _HOMES = {
     "RecordTransform": "pipeline",
     "SchemaField": "schema",
     "decode_ndarray": "ndarray_codec",
-    "read_examples": "tfrecord",
+    "read_examples": "formats.tfrecord",
     "read_images": "image_files",
     "read_parquet": "parquet_dataset",
-    "read_quarantine": "quarantine",
-    "read_records": "chunk_records",
-    "read_tfrecord": "tfrecord",
+    "read_quarantine": "layout.quarantine",
+    "read_records": "reading.chunk_records",
+    "read_tfrecord": "formats.tfrecord",
     "show_images": "grid",
     "transform_images": "image_frame",
-    "write_coco": "coco",
-    "write_from_directory": "image_folder",
-    "write_imagenet": "imagenet",
-    "write_mnist": "mnist",
+    "write_coco": "formats.coco",
+    "write_from_directory": "formats.image_folder",
+    "write_imagenet": "formats.imagenet",
+    "write_mnist": "formats.mnist",
     "write_parquet": "parquet_dataset",
-    "write_tfrecord": "tfrecord",
-    "write_voc": "voc",
+    "write_tfrecord": "formats.tfrecord",
+    "write_voc": "formats.voc",
 }
 
 

@@ -19,9 +19,9 @@ from PIL import Image, ImageDraw, ImageFont
 from pyspark.sql import DataFrame
 
 from zoo.errors import ColumnError, InputError
-from zoo.orca.data.image.boxes import Boxes
 from zoo.orca.data.image.decode import MAX_PIXELS, in_mode, open_picture
 from zoo.orca.data.image.ndarray_codec import decode_ndarray
+from zoo.orca.data.image.steps.boxes import Boxes
 from zoo.orca.data.plan import quoted
 from zoo.orca.data.storage import locate
 

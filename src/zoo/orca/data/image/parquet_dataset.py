@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.cluster.session import active_session
 from zoo.errors import ContractError, InputError
-from zoo.orca.data.image.chunk_file import ChunkResult, check_block_size, write_chunk
-from zoo.orca.data.image.dataset_folder import chunk_name, open_dataset
-from zoo.orca.data.image.publish import published, should_write
-from zoo.orca.data.image.record_columns import BadRecord, Record
+from zoo.orca.data.image.layout.dataset_folder import chunk_name, open_dataset
 from zoo.orca.data.image.schema import Schema, check_schema, encode
-from zoo.orca.data.image.summary import write_manifest
-from zoo.orca.data.image.verify import OnError, Screening, Verify
+from zoo.orca.data.image.writing.chunk_file import ChunkResult, check_block_size, write_chunk
+from zoo.orca.data.image.writing.publish import published, should_write
+from zoo.orca.data.image.writing.record_columns import BadRecord, Record
+from zoo.orca.data.image.writing.summary import write_manifest
+from zoo.orca.data.image.writing.verify import OnError, Screening, Verify
 from zoo.orca.data.storage import locate, spark_path
 
 if TYPE_CHECKING:
@@ -43,14 +43,14 @@ class _Format:
 
 
 _FORMATS = {
-    "coco": _Format("coco:write_coco", ("image_dir", "annotation_file")),
+    "coco": _Format("formats.coco:write_coco", ("image_dir", "annotation_file")),
     "generator": _Format("parquet_dataset:_write_generator", ("generator", "schema")),
     "image_folder": _Format(
-        "image_folder:write_from_directory", ("directory",), {"label_map": None}
+        "formats.image_folder:write_from_directory", ("directory",), {"label_map": None}
     ),
-    "imagenet": _Format("imagenet:write_imagenet", ("imagenet_path",)),
-    "mnist": _Format("mnist:write_mnist", ("image_file", "label_file")),
-    "voc": _Format("voc:write_voc", ("voc_root_path", "splits_names")),
+    "imagenet": _Format("formats.imagenet:write_imagenet", ("imagenet_path",)),
+    "mnist": _Format("formats.mnist:write_mnist", ("image_file", "label_file")),
+    "voc": _Format("formats.voc:write_voc", ("voc_root_path", "splits_names")),
 }
 
 _READERS = {

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from zoo.errors import InputError
-from zoo.orca.data.image.arrays import Normalize, ToArray, ToNormalized, pixels_of
-from zoo.orca.data.image.boxes import Boxes
 from zoo.orca.data.image.decode import CHANNELS, DAMAGE, MAX_PIXELS, in_mode, open_picture
-from zoo.orca.data.image.resizing import ResizingStep
-from zoo.orca.data.image.steps import ArrayStep, Picture, PictureStep, Size, Step
+from zoo.orca.data.image.steps.arrays import Normalize, ToArray, ToNormalized, pixels_of
+from zoo.orca.data.image.steps.boxes import Boxes
+from zoo.orca.data.image.steps.resizing import ResizingStep
+from zoo.orca.data.image.steps.step import ArrayStep, Picture, PictureStep, Size, Step
 
 __all__ = ["ImagePipeline", "Key", "RecordTransform"]
 

@@ -16,9 +16,9 @@ from `PictureStep` or `ArrayStep`.
 
 from __future__ import annotations
 
-from zoo.orca.data.image.arrays import Normalize, ToCHW, ToHWC
-from zoo.orca.data.image.colours import ColorJitter, Grayscale
-from zoo.orca.data.image.crops import (
+from zoo.orca.data.image.steps.arrays import Normalize, ToCHW, ToHWC
+from zoo.orca.data.image.steps.colours import ColorJitter, Grayscale
+from zoo.orca.data.image.steps.crops import (
     CenterCrop,
     Crop,
     Pad,
@@ -28,8 +28,8 @@ from zoo.orca.data.image.crops import (
     RandomResizedCrop,
     RandomRotation,
 )
-from zoo.orca.data.image.resizing import Letterbox, Resize, ResizeShorter
-from zoo.orca.data.image.steps import ArrayStep, PictureStep, RandomApply
+from zoo.orca.data.image.steps.resizing import Letterbox, Resize, ResizeShorter
+from zoo.orca.data.image.steps.step import ArrayStep, PictureStep, RandomApply
 
 __all__ = [
     "ArrayStep",

@@ -26,7 +26,7 @@ from zoo.orca.data.pandas.hadoop_place import (
     text_for_spark,
 )
 from zoo.orca.data.plan import quoted
-from zoo.orca.data.shard_frames import frame_to_rdd
+from zoo.orca.data.xshards.frames import frame_to_rdd
 
 __all__ = ["group_files", "ordered_shards", "split_bytes"]
 

@@ -14,8 +14,8 @@ from pyspark.sql.types import StructType
 from zoo.cluster.session import active_session
 from zoo.errors import InputError
 from zoo.orca.data.pandas.file_list import list_files
-from zoo.orca.data.shard_jobs import map_shards
 from zoo.orca.data.storage import locate
+from zoo.orca.data.xshards.jobs import map_shards
 
 __all__ = ["FileKind", "pandas_shards", "parquet_keywords"]
 

@@ -14,7 +14,7 @@ from zoo.cluster.settings import settings
 from zoo.errors import ZooError
 from zoo.orca.data.pandas.pandas_reader import pandas_shards, parquet_keywords
 from zoo.orca.data.pandas.spark_reader import csv_shards, json_shards, parquet_shards
-from zoo.orca.data.xshards import SparkXShards
+from zoo.orca.data.xshards.spark_xshards import SparkXShards
 
 __all__ = ["FilePath", "read_csv", "read_json", "read_parquet"]
 

@@ -27,7 +27,7 @@ from zoo.orca.data.pandas.csv_keywords import (
 from zoo.orca.data.pandas.file_list import FileList, list_files
 from zoo.orca.data.pandas.hadoop_place import HadoopPlace, place_for_spark, text_for_spark
 from zoo.orca.data.pandas.ordered_scan import ordered_shards
-from zoo.orca.data.shard_jobs import map_shards
+from zoo.orca.data.xshards.jobs import map_shards
 
 __all__ = ["csv_shards", "json_shards", "parquet_shards"]
 

@@ -12,7 +12,7 @@ from pyspark import cloudpickle
 
 from zoo.errors import ContractError, InputError, load_extra
 from zoo.orca.data.tf.variable import VariableArrays
-from zoo.orca.data.xshards import SparkXShards
+from zoo.orca.data.xshards.spark_xshards import SparkXShards
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -18,7 +18,7 @@ from zoo.cluster.session import active_session
 from zoo.errors import ContractError, InputError, NotYetError
 from zoo.orca.data.frame import as_frame, select_columns
 from zoo.orca.data.plan import Columns, Decoder, TensorPlan
-from zoo.orca.data.xshards import SparkXShards
+from zoo.orca.data.xshards.spark_xshards import SparkXShards
 from zoo.orca.learn.loop import EpochStats
 from zoo.orca.learn.metrics import Metric
 from zoo.orca.learn.pytorch.batches import LoaderSource

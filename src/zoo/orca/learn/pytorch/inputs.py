@@ -15,8 +15,8 @@ from zoo.errors import ContractError
 from zoo.orca.data.frame import as_frame
 from zoo.orca.data.plan import Columns, Decoder, TensorPlan, Use, plan_columns
 from zoo.orca.data.rows import FrameRows
-from zoo.orca.data.xshards import SparkXShards
-from zoo.orca.data.xshards_rows import ShardRows, plan_dicts, shard_rows
+from zoo.orca.data.xshards.rows import ShardRows, plan_dicts, shard_rows
+from zoo.orca.data.xshards.spark_xshards import SparkXShards
 from zoo.orca.learn.pytorch.batches import LoaderSource
 from zoo.orca.learn.pytorch.fitting import Data, TableData
 from zoo.orca.learn.pytorch.recipe import float_dtype, takes_one_input

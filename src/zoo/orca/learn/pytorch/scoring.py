@@ -34,9 +34,9 @@ from zoo.orca.data.decode import Flaw, PlanDecoder
 from zoo.orca.data.ingest import raise_flaws
 from zoo.orca.data.plan import TensorPlan, quoted
 from zoo.orca.data.rows import Pieces, Rows
-from zoo.orca.data.shard_jobs import map_shards
-from zoo.orca.data.xshards import SparkXShards
-from zoo.orca.data.xshards_rows import ShardRows, shard_length
+from zoo.orca.data.xshards.jobs import map_shards
+from zoo.orca.data.xshards.rows import ShardRows, shard_length
+from zoo.orca.data.xshards.spark_xshards import SparkXShards
 from zoo.orca.learn.pytorch.batches import Batch
 from zoo.orca.learn.pytorch.learner import Scorer
 from zoo.orca.learn.pytorch.pytorch_metrics import AdditiveMetric

@@ -1,0 +1,1 @@
+"""Kinds of image files and annotations that become datasets."""

@@ -1,0 +1,178 @@
+"""COCO's object detection files as a parquet dataset."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError
+from zoo.orca.data.image.formats.box_labels import (
+    SCHEMA,
+    as_label,
+    image_size,
+    labelled,
+    relative_box,
+)
+from zoo.orca.data.image.writing.chunk_file import BadRecord, Record
+from zoo.orca.data.image.writing.spark_writer import cut, write_parts
+from zoo.orca.data.image.writing.verify import OnError, Verify
+from zoo.orca.data.storage import Location, locate
+
+__all__ = ["write_coco"]
+
+logger = logging.getLogger(__name__)
+
+# What is kept of the file while it is read. The outlines of objects are nine tenths of it.
+_KEPT = frozenset(
+    ("annotations", "bbox", "categories", "category_id", "file_name", "height", "id", "image_id")
+) | {"images", "iscrowd", "name", "width"}
+
+
+class _Object(NamedTuple):
+    """An annotated object: x, y, width and height in pixels, and its class number."""
+
+    bbox: tuple[float, ...]
+    number: int
+
+
+class _Image(NamedTuple):
+    """An image as the file lists it, with its objects; its size is 0 where the file tells none."""
+
+    name: str
+    width: float
+    height: float
+    objects: tuple[_Object, ...]
+
+
+def write_coco(  # noqa: PLR0913 - one keyword for each choice, like the other formats
+    image_dir: str,
+    annotation_file: str,
+    output_path: str,
+    *,
+    keep_crowds: bool = True,
+    block_size: int = 1000,
+    write_mode: str = "overwrite",
+    on_error: OnError = "fail",
+    verify: Verify = "header",
+) -> None:
+    """Write images with COCO annotations as a dataset: `image`, `label`, `image_id` (path).
+
+    A label is a float32 array with a row for each object: xmin, ymin, xmax, ymax as parts of the
+    image's width and height, and the class number, which is the category's place in the order of
+    category ids (COCO's own ids leave gaps). An image without objects has 0 x 5. Objects whose box
+    has no width or no height, of which COCO has some, are left out and counted in the log; what of
+    a box lies outside the image is cut off. Images come in the order of the file.
+
+    Args:
+        image_dir: The folder of the images.
+        annotation_file: JSON with `images`, `annotations` and `categories`. The driver reads it
+            once, and only what belongs to its images travels to each task.
+        output_path: The folder that the dataset will be.
+        keep_crowds: False leaves out boxes around crowds (`iscrowd`).
+        block_size: Records in a chunk.
+        write_mode: "overwrite", "error" or "errorifexists", or "ignore".
+        on_error: What becomes of a bad image or annotation: "fail", "skip" or "quarantine".
+        verify: How far images are checked: "none", "header" or "decode".
+
+    Raises:
+        InputError: The file is not of this form or lists no image, or an image or annotation
+            cannot be used.
+    """
+    folder = locate(image_dir)
+    images = _read_annotations(locate(annotation_file), keep_crowds)
+    write_parts(
+        output_path,
+        [images[block] for block in cut(len(images), block_size)],
+        partial(_records, folder),
+        schema=SCHEMA,
+        write_mode=write_mode,
+        on_error=on_error,
+        verify=verify,
+    )
+
+
+def _read_annotations(file: Location, keep_crowds: bool) -> list[_Image]:
+    try:
+        with file.open(encoding="utf-8") as stream:
+            content = json.load(stream, object_hook=_slim)
+    except (OSError, ValueError, RecursionError) as exc:
+        raise InputError("a JSON file", f"{str(file)!r} ({exc})", "Check the file.") from exc
+    try:
+        numbers = _number_categories(content["categories"])
+        objects = _group(content["annotations"], numbers, keep_crowds)
+        images = [_as_image(image, objects) for image in content["images"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise InputError(
+            "COCO instances with images (id, file_name), categories (id) and annotations "
+            "(image_id, category_id, bbox)",
+            f"{str(file)!r} ({type(exc).__name__}: {exc})",
+            "Check the file; captions and keypoints files have other forms.",
+        ) from exc
+    lost = objects.keys() - {image["id"] for image in content["images"]}
+    if lost:
+        raise InputError(
+            "annotations of the images in the file",
+            f"{str(file)!r} with {len(lost)} other image_ids, such as {min(map(repr, lost))}",
+            "Give the annotations of these images.",
+        )
+    return images
+
+
+def _slim(value: dict[str, Any]) -> dict[str, Any]:
+    return {name: value[name] for name in value.keys() & _KEPT}
+
+
+def _number_categories(categories: Sequence[Mapping[str, Any]]) -> dict[Hashable, int]:
+    ids = sorted(category["id"] for category in categories)
+    logger.info("class numbers by category id: %s", {one: number for number, one in enumerate(ids)})
+    return {one: number for number, one in enumerate(ids)}
+
+
+def _group(
+    annotations: Sequence[Mapping[str, Any]], numbers: Mapping[Hashable, int], keep_crowds: bool
+) -> dict[Hashable, list[_Object]]:
+    """The objects of each image."""
+    objects = defaultdict(list)
+    flat = 0
+    for annotation in annotations:
+        x, y, width, height = map(float, annotation["bbox"])
+        if width == 0 or height == 0:
+            flat += 1
+        elif keep_crowds or not annotation.get("iscrowd"):
+            number = numbers[annotation["category_id"]]
+            objects[annotation["image_id"]].append(_Object((x, y, width, height), number))
+    if flat:
+        logger.warning("left out %d objects whose box has no width or no height", flat)
+    return objects
+
+
+def _as_image(image: Mapping[str, Any], objects: Mapping[Hashable, list[_Object]]) -> _Image:
+    name = image["file_name"]
+    # A file from elsewhere must not reach beyond the folder of the images.
+    if name.startswith("/") or ".." in name.split("/"):
+        raise ValueError(f"{name!r} is no name inside the folder of the images")
+    found = objects.get(image["id"], ())
+    width, height = (float(image.get(side) or 0) for side in ("width", "height"))
+    return _Image(name, width, height, tuple(found))
+
+
+def _records(folder: Location, images: Sequence[_Image]) -> Iterator[Record | BadRecord]:
+    for image in images:
+        path = str(folder / image.name)
+        yield labelled(path, partial(_label, image, path))
+
+
+def _label(image: _Image, path: str) -> npt.NDArray[np.float32]:
+    known = image.width and image.height
+    width, height = (image.width, image.height) if known else image_size(path)
+    return as_label(
+        (*relative_box((x, y, x + w, y + h), width, height, path), number)
+        for (x, y, w, h), number in image.objects
+    )

@@ -1,0 +1,1 @@
+"""How datasets are read: in order, shuffled, by number, by one of many readers."""

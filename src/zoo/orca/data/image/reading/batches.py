@@ -1,0 +1,259 @@
+"""Batches of a dataset's records, made in the process that decodes them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from zoo.errors import InputError, ZooError
+from zoo.orca.data.image.reading.chunk_records import ChunkRecords
+from zoo.orca.data.image.reading.collate import collate_columns, collate_records, unscaled
+from zoo.orca.data.image.reading.part_values import Column
+from zoo.orca.data.image.reading.shuffle import RowPlan
+
+__all__ = [
+    "BadRecord",
+    "BatchRecords",
+    "EpochBatches",
+    "Fetched",
+    "OnError",
+    "PendingBatch",
+    "Rows",
+]
+
+logger = logging.getLogger(__name__)
+
+OnError = Literal["fail", "skip", "quarantine"]
+"""What happens to a record that cannot be decoded."""
+
+
+class BadRecord(NamedTuple):
+    """A record that was left out: its file, its row there, and why."""
+
+    file: str
+    row: int
+    reason: str
+
+
+class Rows(NamedTuple):
+    """A batch that our loader wants: the numbers of its records."""
+
+    epoch: int
+    numbers: npt.NDArray[np.int64]
+
+
+class Fetched(NamedTuple):
+    """A batch that was made for our loader, and what could not be.
+
+    Errors travel as values: torch would turn one of ours into a `RuntimeError` on its way from a
+    worker.
+    """
+
+    values: Any
+    bad: list[BadRecord]
+    error: ZooError | None = None
+
+
+class BatchRecords(Sequence[Any]):
+    """The dataset of a loader: a sequence of records that also makes whole batches.
+
+    Args:
+        records: The records.
+        collate_fn: Makes a batch of a list of records; torch's default rule when None.
+        on_error: "fail", "skip", or "quarantine" for what cannot be decoded.
+        seed: Of what transforms draw.
+
+    Attributes:
+        epoch: The number of the epoch that the next iteration runs; each iteration moves it on.
+        skipped: Records that the latest epoch left out, as far as it has come.
+        quarantined: What was left out and why, with `on_error="quarantine"`.
+        scales_late: Whether our loader scales images when they arrive. Bytes are a quarter of
+            what workers would pass on otherwise, and fresh shared memory costs more than scaling.
+    """
+
+    def __init__(
+        self,
+        records: ChunkRecords,
+        *,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        on_error: OnError = "fail",
+        seed: int = 0,
+    ) -> None:
+        if on_error not in ("fail", "skip", "quarantine"):
+            raise InputError(
+                "on_error 'fail', 'skip' or 'quarantine'", repr(on_error), "Choose one of them."
+            )
+        self.records, self.collate_fn, self.on_error = records, collate_fn, on_error
+        self.seed, self.epoch, self.skipped = seed, 0, 0
+        self.quarantined: list[BadRecord] = []
+        self.scales_late = False
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.records)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return one record, or those of a slice."""
+        return self.records[index]
+
+    def __getitems__(self, wanted: Rows | Sequence[int]) -> PendingBatch:
+        """Return the records that a loader asks for, to be put together by `collate`."""
+        if isinstance(wanted, Rows):
+            return PendingBatch(self, wanted.numbers, (self.seed, wanted.epoch))
+        return PendingBatch(self, self.records.numbers(wanted))
+
+    @property
+    def by_column(self) -> bool:
+        """Whether batches are made of whole columns, as nobody wants to see the records."""
+        return self.collate_fn is None and self.records.transform is None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration, whose number and the seed give the order."""
+        self.epoch = epoch
+
+    def begin_epoch(self) -> None:
+        """Count anew; called by the loader when an iteration has started."""
+        self.epoch += 1
+        self.skipped, self.quarantined = 0, []
+
+    def note(self, bad: Sequence[BadRecord]) -> None:
+        """Count records that were left out; called by the loader as batches arrive."""
+        self.skipped += len(bad)
+        if self.on_error == "quarantine":
+            self.quarantined.extend(bad)
+
+    def left_out(self, error: InputError, row: int) -> BadRecord:
+        """Return what to say of a record that cannot be used, unless that is an error.
+
+        Raises:
+            InputError: It is.
+        """
+        if self.on_error == "fail":
+            raise error
+        place = self.records.place_of(row)
+        return BadRecord(place.file, place.row, error.received)
+
+
+class PendingBatch(Sequence[Any]):
+    """Records of a batch, which are decoded when someone looks or puts them together.
+
+    A loader of ours makes tensors of whole columns, which is quicker; for anybody else this is
+    a list of records.
+
+    Args:
+        dataset: Where they come from.
+        rows: Their numbers.
+        draw: Seed and epoch, when a loader of ours asks, which also counts what is left out.
+    """
+
+    def __init__(
+        self,
+        dataset: BatchRecords,
+        rows: npt.NDArray[np.int64],
+        draw: tuple[int, int] | None = None,
+    ) -> None:
+        self._dataset, self._records, self._rows = dataset, dataset.records, rows
+        self._draw = draw
+        self._bad: list[BadRecord] = []
+        self._list: list[Any] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of records, without those left out."""
+        return len(self._made())
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return one record."""
+        return self._made()[index]
+
+    def collated(self) -> Any:
+        """Return the batch, within a `Fetched` for a loader of ours.
+
+        Raises:
+            InputError: A record cannot be used, and nobody is there to be told in another way.
+        """
+        if self._draw is None:
+            values = self._values()
+            if self._bad:
+                logger.warning("%d records left out, the first: %s", len(self._bad), self._bad[0])
+            if values is None:
+                raise InputError("a record that can be used", "none in a batch", "See the log.")
+            return values
+        try:
+            return Fetched(self._values(), self._bad)
+        except ZooError as exc:
+            return Fetched(None, self._bad, exc)
+
+    def _values(self) -> Any:
+        collate = self._dataset.collate_fn
+        if self._dataset.by_column:
+            return self._columns()
+        return (collate or collate_records)(made) if (made := self._made()) else None
+
+    def _made(self) -> list[Any]:
+        if self._list is None:
+            self._list = list(self._finished())
+        return self._list
+
+    def _finished(self) -> Iterator[Any]:
+        for row, record in self._records.raw_records(self._rows):
+            try:
+                yield self._records.finish(record, row, self._draw)
+            except InputError as exc:
+                self._bad.append(self._dataset.left_out(exc, row))
+
+    def _columns(self) -> Any:
+        values = self._records.values(self._rows)
+        good = np.ones(len(self._rows), bool)
+        for name in self._records.decoders:
+            values[name] = self._decoded(name, values[name], good)
+        if not good.any():
+            return None
+        if not good.all():
+            values = {name: _only(column, good) for name, column in values.items()}
+        late = self._draw is not None and self._dataset.scales_late
+        return collate_columns(values, self._records.decoders, scale=not late)
+
+    def _decoded(self, name: str, column: Column, good: npt.NDArray[np.bool_]) -> list[Any]:
+        """Decode a column, and mark the rows where that fails."""
+        decoder = unscaled(self._records.decoders[name])
+        decode, found = self._records.decoded, [None] * len(column)
+        rows = self._rows.tolist()
+        for position, value in enumerate(column):
+            if good[position]:
+                try:
+                    found[position] = decode(name, decoder, value, rows[position])
+                except InputError as exc:
+                    self._bad.append(self._dataset.left_out(exc, rows[position]))
+                    good[position] = False
+        return found
+
+
+class EpochBatches:
+    """A batch sampler: what torch asks for the batches of the dataset's current epoch.
+
+    Args:
+        dataset: The dataset, which knows the epoch.
+        plan: The order.
+    """
+
+    def __init__(self, dataset: BatchRecords, plan: RowPlan) -> None:
+        self.dataset, self.plan = dataset, plan
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[Rows]:
+        """Return the batches of the epoch that is current now, whatever comes later."""
+        epoch = self.dataset.epoch
+        return (Rows(epoch, numbers) for numbers in self.plan.batches(epoch))
+
+
+def _only(column: Column, chosen: npt.NDArray[np.bool_]) -> Column:
+    if isinstance(column, np.ndarray):
+        return column[chosen]
+    return [value for value, is_chosen in zip(column, chosen, strict=True) if is_chosen]

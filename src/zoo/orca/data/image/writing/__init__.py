@@ -1,0 +1,1 @@
+"""How datasets are written: by Spark tasks, whole or not at all, and again after a stop."""
