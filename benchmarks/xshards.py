@@ -34,6 +34,10 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--scale", type=float, default=1.0, help=f"times {_ROWS:,} rows")
     parser.add_argument("--gigabytes", type=float, help="of CSV files, instead of a scale")
+    parser.add_argument(
+        "--rounds", type=int, default=2,
+        help="times that each Spark session does the work (default 2; once with --gigabytes)",
+    )  # fmt: skip
     parser.add_argument("--memory", default="4g", help="of the driver's JVM (default 4g)")
     parser.add_argument(
         "--only", type=lambda text: text.split(","), help=f"some of {','.join(CONTENDERS)}"
@@ -68,11 +72,12 @@ def main() -> None:
     facts = show_machine()
     runs: list[Run] = []
     with tempfile.TemporaryDirectory(prefix="zoo-benchmark-", dir=chosen.folder) as folder:
-        job = Job(folder, chosen.memory)
+        job = Job(folder, chosen.memory, 1 if chosen.gigabytes else chosen.rounds)
         rows = make_files(job, chosen)
         for name in chosen.only:
             print(f"running {name} ...", flush=True)
-            runs.append(Run(**contend("shards_data", name, asdict(job), folder)))
+            answer = contend("shards_data", name, asdict(job), folder)
+            runs += [Run(**run) for run in answer]
     found = memory_claims(runs)
     parts = [run_table(runs, rows), ratio_table(runs), process_table(runs), claim_table(found)]
     print("\n" + "\n\n".join(filter(None, parts)))

@@ -36,9 +36,7 @@ def write(args, pace, path):
         "image_folder", path, directory=folder, block_size=max(50, args.images // 16),
         on_error="quarantine", verify="decode"))  # fmt: skip
     bad, records = image.read_quarantine(path), image.read_records(path)
-    demo.say(
-        "Write", f"{len(records):,} images; {len(bad)} of {damaged} damaged files in quarantine"
-    )
+    demo.say("Write", f"{len(records):,} images; {len(bad)} of {damaged} bad files in quarantine")
     demo.say("Reasons", "; ".join(sorted(set(bad["reason"].str.split(" ").str[:2].str.join(" ")))))
     demo.say("Record", f"number 7 is a {records[7]['label_str']}, read without the others")
 
@@ -54,9 +52,7 @@ def train(args, pace, images):
     pace.note("train, 2 ranks", est.report.rows * args.epochs, est.report.train_s)
     demo.say("Train", f"loss {epochs[0]['train_loss']:.3f} to {epochs[-1]['train_loss']:.3f}")
     found = est.evaluate(held_out, batch_size=256, **COLUMNS)
-    demo.say(
-        "Evaluate", f"accuracy {found['Accuracy']:.3f} on {found['num_samples']:,} images held out"
-    )
+    demo.say("Evaluate", f"accuracy {found['Accuracy']:.3f} on {found['num_samples']:,} held out")
     est.predict(held_out, 256, ["image"]).write.parquet(f"{args.out}/read", mode="overwrite")
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-BATCH = 64
 CLASSES = 10
 PROCESSES = 2
 WORKERS = (2, 1, 0)
@@ -48,6 +47,11 @@ class Job:
     def images(self) -> Path:
         """The folder of class folders with JPEGs."""
         return Path(self.folder) / "images"
+
+    @property
+    def batch(self) -> int:
+        """Images of a batch: of float32, both 64 of 224 pixels and 16 of 500 are 40 to 50 MB."""
+        return 64 if self.pixels <= 224 else 16
 
     def dataset(self, name: str) -> str:
         """Return where a contender keeps its dataset."""

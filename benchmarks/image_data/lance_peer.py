@@ -13,7 +13,6 @@ import pyarrow as pa
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate, get_worker_info
 
 from image_data.job import (
-    BATCH,
     Figure,
     Job,
     access_figures,
@@ -82,8 +81,8 @@ class _Taken(Dataset[dict[str, Any]]):
 class _Scanned(IterableDataset[dict[str, Any]]):
     """Batches in order; worker k of n has the k-th of n stretches."""
 
-    def __init__(self, path: str, count: int, decoder: Callable[[bytes], Any]) -> None:
-        self.path, self.count, self.decoder = path, count, decoder
+    def __init__(self, path: str, count: int, decoder: Callable[[bytes], Any], batch: int) -> None:
+        self.path, self.count, self.decoder, self.batch = path, count, decoder, batch
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
@@ -91,7 +90,7 @@ class _Scanned(IterableDataset[dict[str, Any]]):
         low, high = (self.count * k // workers for k in (number, number + 1))
         data = lance.dataset(self.path)
         for batch in data.to_batches(
-            columns=["image", "label"], batch_size=BATCH, offset=low, limit=high - low
+            columns=["image", "label"], batch_size=self.batch, offset=low, limit=high - low
         ):
             yield default_collate(_decoded(batch, self.decoder))
 
@@ -111,8 +110,8 @@ def read(job: Job) -> list[Figure]:
     def loader(workers: int, shuffled: bool) -> Iterable[Any]:
         start = {"num_workers": workers, "multiprocessing_context": "spawn" if workers else None}
         if shuffled:
-            return DataLoader(_Taken(*place), BATCH, shuffle=True, **start)  # type: ignore[arg-type]
-        return DataLoader(_Scanned(*place), None, **start)  # type: ignore[arg-type]
+            return DataLoader(_Taken(*place), job.batch, shuffle=True, **start)  # type: ignore[arg-type]
+        return DataLoader(_Scanned(*place, job.batch), None, **start)  # type: ignore[arg-type]
 
     return read_figures("Lance", job, loader)
 

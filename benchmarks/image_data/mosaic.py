@@ -14,7 +14,6 @@ from multiprocessing import get_context
 from typing import Any
 
 from image_data.job import (
-    BATCH,
     PROCESSES,
     Figure,
     Job,
@@ -122,9 +121,10 @@ def read(job: Job) -> list[Figure]:
 
     from zoo.orca.data.image import ImageDecoder
 
-    decoder, base = ImageDecoder(size=(job.pixels, job.pixels)), streaming.StreamingDataset
+    decoder = ImageDecoder(size=(job.pixels, job.pixels))
+    base: Any = streaming.StreamingDataset
 
-    class Decoded(base):
+    class Decoded(base):  # type: ignore[misc]
         """Records with decoded images."""
 
         def __getitem__(self, at: int) -> dict[str, Any]:
@@ -133,8 +133,8 @@ def read(job: Job) -> list[Figure]:
 
     def loader(workers: int, shuffled: bool) -> Iterable[Any]:
         streaming.base.util.clean_stale_shared_memory()
-        data = Decoded(local=job.dataset("mosaicml"), shuffle=shuffled, batch_size=BATCH)
-        return DataLoader(data, BATCH, num_workers=workers)
+        data = Decoded(local=job.dataset("mosaicml"), shuffle=shuffled, batch_size=job.batch)
+        return DataLoader(data, job.batch, num_workers=workers)
 
     return read_figures("mosaicml", job, loader)
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from image_data.job import (
-    BATCH,
     PROCESSES,
     Figure,
     Job,
@@ -66,7 +65,7 @@ def read(job: Job) -> list[Figure]:
             "dataloader",
             job.dataset("ours"),
             config={"num_workers": workers},
-            batch_size=BATCH,
+            batch_size=job.batch,
             columns=["image", "label"],
             decoders={"image": decoder},
             shuffle=shuffled,

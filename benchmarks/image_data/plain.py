@@ -9,10 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-from torch.utils.data import DataLoader, Dataset
 
 from image_data.job import (
-    BATCH,
     PROCESSES,
     Figure,
     Job,
@@ -53,7 +51,7 @@ def decode(job: Job) -> list[Figure]:
         for one in share:
             decoder(one)
 
-    work(data[:BATCH])
+    work(data[: job.batch])
     for count in (1, PROCESSES):
         seconds = median(in_processes(work, data, count) for _ in range(job.rounds))
         rate, how = job.files / seconds, f"{count} processes, from memory"
@@ -63,7 +61,9 @@ def decode(job: Job) -> list[Figure]:
     return figures
 
 
-class _Files(Dataset[dict[str, Any]]):
+class _Files:
+    """What torch's loader takes for a dataset; most here need no torch."""
+
     def __init__(self, files: Sequence[tuple[str, int]], decoder: Callable[[bytes], Any]) -> None:
         self.files, self.decoder = files, decoder
 
@@ -77,10 +77,12 @@ class _Files(Dataset[dict[str, Any]]):
 
 def read_folder(job: Job) -> list[Figure]:
     """The files as they are, under torch's loader."""
-    files = _Files(listed(job), ImageDecoder(size=(job.pixels, job.pixels)))
+    from torch.utils.data import DataLoader
+
+    files: Any = _Files(listed(job), ImageDecoder(size=(job.pixels, job.pixels)))
 
     def loader(workers: int, shuffled: bool) -> Iterable[Any]:
-        return DataLoader(files, BATCH, shuffle=shuffled, num_workers=workers)
+        return DataLoader(files, job.batch, shuffle=shuffled, num_workers=workers)
 
     return read_figures("folder of files", job, loader)
 

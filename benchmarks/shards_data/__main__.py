@@ -1,4 +1,4 @@
-"""One contender, in a process of its own: `python -m shards_data NAME JOB.json RUN.json`."""
+"""One contender, in a process of its own: `python -m shards_data NAME JOB.json RUNS.json`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ CONTENDERS = {
 def main(name: str, order: str, answer: str) -> None:
     job = Job(**json.loads(Path(order).read_text()))
     module, _, function = CONTENDERS[name].partition(":")
-    run: Run = getattr(importlib.import_module(module), function)(job)
-    Path(answer).write_text(json.dumps(asdict(run)))
+    runs: list[Run] = getattr(importlib.import_module(module), function)(job)
+    Path(answer).write_text(json.dumps([asdict(run) for run in runs]))
 
 
 if __name__ == "__main__":

@@ -36,10 +36,12 @@ class Job:
     Attributes:
         folder: Holds `csv`, and files for a while.
         memory: Of the driver's JVM.
+        rounds: Times that those with a Spark session do the work in it.
     """
 
     folder: str
     memory: str
+    rounds: int
 
     @property
     def csv(self) -> Path:
@@ -54,7 +56,7 @@ class Job:
 
 @dataclass
 class Run:
-    """What one contender gives back.
+    """All of the work, done once.
 
     Attributes:
         name: Who.

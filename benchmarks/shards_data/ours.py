@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from shards_data.job import (
     BATCH,
@@ -20,40 +21,58 @@ from zoo.orca import OrcaContext, init_orca_context, stop_orca_context
 from zoo.orca.data.pandas import read_csv
 
 
-def start_spark(job: Job, run: Run) -> None:
-    """The same Spark for everyone who needs one."""
+def start_spark(job: Job) -> float:
+    """Start the same Spark for everyone who needs one, and return the seconds."""
     start = time.perf_counter()
     init_orca_context(
         cores=PROCESSES,
         memory=job.memory,
         conf={"spark.ui.enabled": "false", "spark.sql.execution.arrow.pyspark.enabled": "true"},
     )
-    run.start_s = time.perf_counter() - start
+    return time.perf_counter() - start
 
 
-def spark_backend(job: Job) -> Run:
+def spark_backend(job: Job) -> list[Run]:
     """Spark reads."""
-    return _ours(job, Run("ours, spark backend"), "spark")
+    return _ours(job, "spark")
 
 
-def pandas_backend(job: Job) -> Run:
+def pandas_backend(job: Job) -> list[Run]:
     """Pandas reads, a file in each of Spark's tasks."""
-    return _ours(job, Run("ours, pandas backend"), "pandas")
+    return _ours(job, "pandas")
 
 
-def _ours(job: Job, run: Run, backend: str) -> Run:
-    start_spark(job, run)
-    OrcaContext.pandas_read_backend = backend
-    with PeakProcesses() as memory:
+def in_session(job: Job, name: str, work: Callable[[Job, Run], None]) -> list[Run]:
+    """Do work in a new session, as often as the job says; workers are warm after the first.
+
+    Args:
+        job: The job.
+        name: Who works.
+        work: Does the job, and notes the stages.
+    """
+    runs = []
+    start_s = start_spark(job)
+    for number in range(job.rounds):
+        run = Run(f"{name}, again" if number else name, start_s=0.0 if number else start_s)
+        with PeakProcesses() as memory:
+            work(job, run)
+        run.processes = list(memory.found.values())
+        runs.append(run)
+    stop_orca_context()
+    return runs
+
+
+def _ours(job: Job, backend: str) -> list[Run]:
+    def work(job: Job, run: Run) -> None:
+        OrcaContext.pandas_read_backend = backend
         with run.stage("read"):
             shards = read_csv(str(job.csv))
         with run.stage("transform"):
             shards = shards.transform_shard(transform)
         with run.stage("train"):
             fit(run, shards)
-    run.processes = list(memory.found.values())
-    stop_orca_context()
-    return run
+
+    return in_session(job, f"ours, {backend} backend", work)
 
 
 def fit(run: Run, data: object) -> None:

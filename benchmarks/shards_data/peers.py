@@ -25,11 +25,10 @@ from shards_data.job import (
     transform,
 )
 from shards_data.memory import PeakProcesses
-from shards_data.ours import fit, start_spark
-from zoo.orca import stop_orca_context
+from shards_data.ours import fit, in_session
 
 
-def pandas_and_torch(job: Job) -> Run:
+def pandas_and_torch(job: Job) -> list[Run]:
     """What a user has before: all of it in one process, on one core, batches shuffled."""
     run = Run("pandas + torch, one core")
     torch.set_num_threads(1)
@@ -42,34 +41,32 @@ def pandas_and_torch(job: Job) -> Run:
             features = torch.from_numpy(frame[FEATURES].to_numpy())
             _train(run, features, torch.from_numpy(frame[LABEL].to_numpy()), shuffle=True)
     run.processes = list(memory.found.values())
-    return run
+    return [run]
 
 
-def pandas_on_spark(job: Job) -> Run:
+def pandas_on_spark(job: Job) -> list[Run]:
     """Spark's API of pandas, then its frame to our estimator.
 
     It is lazy: most of reading and transforming is done when the training asks for rows.
     """
     # pyspark.pandas warns of time zones without it.
     os.environ.setdefault("PYARROW_IGNORE_TIMEZONE", "1")
-    run = Run("pandas API on Spark + our fit")
-    start_spark(job, run)
-    import pyspark.pandas as ps
 
-    ps.set_option("compute.default_index_type", "distributed")
-    with PeakProcesses() as memory:
+    def work(job: Job, run: Run) -> None:
+        import pyspark.pandas as ps
+
+        ps.set_option("compute.default_index_type", "distributed")
         with run.stage("read"):
             frame = ps.read_csv(str(job.csv))
         with run.stage("transform"):
             table = transform(frame).to_spark()
         with run.stage("train"):
             fit(run, table)
-    run.processes = list(memory.found.values())
-    stop_orca_context()
-    return run
+
+    return in_session(job, "pandas API on Spark + our fit", work)
 
 
-def limit(job: Job) -> Run:
+def limit(job: Job) -> list[Run]:
     """Arrow reads on all cores, columns are tensors of torch, batches are slices."""
     run = Run(f"limit: Arrow + torch, {PROCESSES} threads")
     pa.set_cpu_count(PROCESSES)
@@ -84,7 +81,7 @@ def limit(job: Job) -> Run:
         with run.stage("train"):
             _train(run, features, target, shuffle=False)
     run.processes = list(memory.found.values())
-    return run
+    return [run]
 
 
 def _transformed(table: pa.Table) -> tuple[torch.Tensor, torch.Tensor]:

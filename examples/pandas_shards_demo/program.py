@@ -11,7 +11,8 @@ __all__ = ["ERRORS", "arguments", "say"]
 
 ERRORS = """
 SELECT station, round(mean(abs(predicted - rides)), 1) AS model,
-       round(mean(abs(last_week * level - rides)), 1) AS as_last_week, round(mean(rides), 1) AS mean_rides
+       round(mean(abs(last_week * level - rides)), 1) AS as_last_week,
+       round(mean(rides), 1) AS mean_rides
 FROM {rows} GROUP BY station ORDER BY station
 """
 

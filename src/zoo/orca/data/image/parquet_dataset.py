@@ -54,9 +54,9 @@ _FORMATS = {
 }
 
 _READERS = {
-    "dataloader": "dataloader:read_as_dataloader",
+    "dataloader": "reading.dataloader:read_as_dataloader",
     "spark": "parquet_dataset:_read_as_frame",
-    "tf_dataset": "tf_reader:read_as_tf_dataset",
+    "tf_dataset": "reading.tf_reader:read_as_tf_dataset",
 }
 # What the verbs pass on themselves.
 _FIXED = frozenset(("path", "output_path", "transforms", "config", "batch_size"))
@@ -124,12 +124,12 @@ class ParquetDataset:
         Raises:
             MissingExtraError: TensorFlow is not installed.
         """
-        return _load("tf_reader:read_as_tf")(path)
+        return _load("reading.tf_reader:read_as_tf")(path)
 
     @staticmethod
     def read_as_torch(path: str) -> DataLoader[Any]:
         """Read a dataset as a torch `DataLoader`; see `read_parquet` for its settings."""
-        loader: DataLoader[Any] = _load("dataloader:read_as_dataloader")(path)
+        loader: DataLoader[Any] = _load("reading.dataloader:read_as_dataloader")(path)
         return loader
 
 

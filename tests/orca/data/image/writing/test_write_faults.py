@@ -21,7 +21,8 @@ CHUNKS, BLOCK = 40, 25
 # All of a write but Spark: one process makes the chunks, so that a start takes a second.
 WRITE = """
 import sys
-from zoo.orca.data.image import image_folder, spark_writer
+from zoo.orca.data.image.formats import image_folder
+from zoo.orca.data.image.writing import spark_writer
 class Inline:
     defaultParallelism = 1
     def parallelize(self, items, tasks):
