@@ -68,6 +68,6 @@ def contend(module: str, name: str, order: dict[str, Any], folder: str) -> Any:
         print(f"  {name}: not installed ({text.strip().splitlines()[-1]})")
         return None
     if status:
-        tail = "\n".join(text.splitlines()[-30:])
+        tail = "\n".join(text.splitlines()[-400:])
         raise SystemExit(f"{name} failed with status {status}:\n{tail}")
     return json.loads(paths["answer"].read_text())

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from zoo.errors import InputError, ZooError
+from zoo.errors import InputError, ZooError, load_extra
+from zoo.orca.data.image.decode import ImageDecoder
+from zoo.orca.data.image.reading.batch_memory import InSlot, Recycler, Ring
 from zoo.orca.data.image.reading.chunk_records import ChunkRecords
-from zoo.orca.data.image.reading.collate import collate_columns, collate_records, unscaled
+from zoo.orca.data.image.reading.collate import (
+    collate_columns,
+    collate_records,
+    scaled,
+    unscaled,
+)
 from zoo.orca.data.image.reading.part_values import Column
 from zoo.orca.data.image.reading.shuffle import RowPlan
 
@@ -73,6 +81,9 @@ class BatchRecords(Sequence[Any]):
         quarantined: What was left out and why, with `on_error="quarantine"`.
         scales_late: Whether our loader scales images when they arrive. Bytes are a quarter of
             what workers would pass on otherwise, and fresh shared memory costs more than scaling.
+        ring: How workers of the current iteration send images; None without workers, and where
+            the size of a batch is not known.
+        memory: Where batches lie in the process that trains.
     """
 
     def __init__(
@@ -91,6 +102,41 @@ class BatchRecords(Sequence[Any]):
         self.seed, self.epoch, self.skipped = seed, 0, 0
         self.quarantined: list[BadRecord] = []
         self.scales_late = False
+        self.ring: Ring | None = None
+        self.memory = Recycler()
+        self._turn = 0
+
+    @property
+    def images(self) -> dict[str, ImageDecoder]:
+        """Columns whose images all have one size, so that their place in a batch is known."""
+        decoders = self.records.decoders.items()
+        return {n: d for n, d in decoders if type(d) is ImageDecoder and d.shape is not None}
+
+    def places(self, count: int) -> dict[str, tuple[Any, InSlot | None]]:
+        """Return where the images of a batch are to be decoded to.
+
+        Args:
+            count: How many of each column.
+
+        Returns:
+            For each of `images` a tensor of bytes, and where it is in the ring if it is there.
+        """
+        torch = load_extra("torch", "torch")
+        worker = load_extra("torch.utils.data", "torch").get_worker_info()
+        shapes = {name: (count, *(d.shape or ())) for name, d in self.images.items()}
+        if self.ring is None or worker is None:
+            if worker is not None:
+                return {}
+            found = {name: self.memory.tensor(s, torch.uint8) for name, s in shapes.items()}
+            return {name: (place, None) for name, place in found.items()}
+        slot, start = self._turn % self.ring.slots, 0
+        self._turn += 1
+        result: dict[str, tuple[Any, InSlot | None]] = {}
+        for name, shape in shapes.items():
+            where = InSlot(worker.id, slot, start, shape)
+            result[name] = self.ring.tensor(where), where
+            start += math.prod(shape)
+        return result
 
     def __len__(self) -> int:
         """Return the number of records."""
@@ -206,30 +252,45 @@ class PendingBatch(Sequence[Any]):
                 self._bad.append(self._dataset.left_out(exc, row))
 
     def _columns(self) -> Any:
-        values = self._records.values(self._rows)
+        dataset, decoders = self._dataset, self._records.decoders
+        values: dict[str, Any] = self._records.values(self._rows)
         good = np.ones(len(self._rows), bool)
-        for name in self._records.decoders:
-            values[name] = self._decoded(name, values[name], good)
+        places = dataset.places(len(self._rows))
+        for name in decoders:
+            place, _ = places.get(name, (None, None))
+            values[name] = self._decoded(name, values[name], good, place)
         if not good.any():
             return None
         if not good.all():
             values = {name: _only(column, good) for name, column in values.items()}
-        late = self._draw is not None and self._dataset.scales_late
-        return collate_columns(values, self._records.decoders, scale=not late)
+        for name, (_, where) in places.items():
+            if where is not None:
+                values[name] = where._replace(shape=tuple(values[name].shape))
+        batch = collate_columns(values, decoders)
+        late = self._draw is not None and dataset.scales_late
+        return batch if late else scaled(batch, decoders, dataset.memory)
 
-    def _decoded(self, name: str, column: Column, good: npt.NDArray[np.bool_]) -> list[Any]:
-        """Decode a column, and mark the rows where that fails."""
-        decoder = unscaled(self._records.decoders[name])
+    def _decoded(
+        self, name: str, column: Column, good: npt.NDArray[np.bool_], place: Any
+    ) -> list[Any] | Any:
+        """Decode a column, into its place if there is one, and mark the rows where that fails."""
+        decoder = self._records.decoders[name]
         decode, found = self._records.decoded, [None] * len(column)
-        rows = self._rows.tolist()
+        rows, plain = self._rows.tolist(), unscaled(decoder)
+        pixels = None if place is None else _rows_first(place.numpy(), decoder)
         for position, value in enumerate(column):
             if good[position]:
                 try:
-                    found[position] = decode(name, decoder, value, rows[position])
+                    made = decode(name, plain, value, rows[position])
                 except InputError as exc:
                     self._bad.append(self._dataset.left_out(exc, rows[position]))
                     good[position] = False
-        return found
+                    continue
+                if pixels is None:
+                    found[position] = made
+                else:
+                    pixels[position] = made
+        return found if place is None else place
 
 
 class EpochBatches:
@@ -253,7 +314,16 @@ class EpochBatches:
         return (Rows(epoch, numbers) for numbers in self.plan.batches(epoch))
 
 
-def _only(column: Column, chosen: npt.NDArray[np.bool_]) -> Column:
+def _rows_first(batch: npt.NDArray[np.uint8], decoder: Any) -> npt.NDArray[np.uint8]:
+    """A view of a batch of images with the channels behind, as they are decoded."""
+    return batch.transpose(0, 2, 3, 1) if decoder.layout == "CHW" else batch
+
+
+def _only(column: Any, chosen: npt.NDArray[np.bool_]) -> Any:
     if isinstance(column, np.ndarray):
         return column[chosen]
+    if not isinstance(column, list):  # a place for images: they move up, and stay in it
+        kept = int(chosen.sum())
+        column[:kept] = column[np.flatnonzero(chosen)]
+        return column[:kept]
     return [value for value, is_chosen in zip(column, chosen, strict=True) if is_chosen]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from zoo.errors import InputError, load_extra
 from zoo.orca.data.image.decode import ImageDecoder
+from zoo.orca.data.image.reading.batch_memory import InSlot, Recycler, Ring
 from zoo.orca.data.image.reading.chunk_records import Decoder
-from zoo.orca.data.image.reading.part_values import Column
 
 __all__ = ["collate", "collate_columns", "collate_records", "scaled", "unscaled"]
+
+_AT_ONCE = 1 << 18
 
 
 def collate(pending: Any) -> Any:
@@ -44,37 +46,73 @@ def collate_records(records: list[Any]) -> Any:
         ) from exc
 
 
-def collate_columns(
-    columns: Mapping[str, Column], decoders: Mapping[str, Decoder], *, scale: bool = True
-) -> dict[str, Any]:
+def collate_columns(columns: Mapping[str, Any], decoders: Mapping[str, Decoder]) -> dict[str, Any]:
     """Put decoded columns together, as torch's default rule does with their records.
 
     Args:
         columns: The columns, where images that an `ImageDecoder` decodes come as `unscaled`
-            makes them.
+            makes them, or as `BatchRecords` has put them into a tensor or a ring.
         decoders: The decoder of each column that has one.
-        scale: Whether to scale images, or leave that to `scaled`.
+
+    Returns:
+        Tensors, with the images still to be scaled; what lies in a ring, and what comes along
+        with that, stays as it is until it has arrived.
 
     Raises:
         InputError: The values of a column do not stack.
     """
-    batch = {name: _tensor(column, decoders.get(name)) for name, column in columns.items()}
-    return scaled(batch, decoders) if scale else batch
+    if any(isinstance(column, InSlot) for column in columns.values()):
+        return {name: _sent(column, decoders.get(name)) for name, column in columns.items()}
+    return {name: _tensor(column, decoders.get(name)) for name, column in columns.items()}
 
 
-def scaled(batch: Mapping[str, Any], decoders: Mapping[str, Decoder]) -> dict[str, Any]:
-    """Scale the images of a batch.
+def scaled(
+    batch: Mapping[str, Any],
+    decoders: Mapping[str, Decoder],
+    memory: Recycler,
+    ring: Ring | None = None,
+) -> dict[str, Any]:
+    """Scale the images of a batch, and take them out of the ring they came in.
 
     Args:
         batch: Columns, from `collate_columns`.
         decoders: The decoder of each column that has one.
+        memory: Where batches lie.
+        ring: How workers send them.
     """
     torch = load_extra("torch", "torch")
-    result = dict(batch)
-    for name, decoder in decoders.items():
-        if type(decoder) is ImageDecoder and decoder.scale is not None:
-            result[name] = torch.mul(batch[name], decoder.scale, out=_empty_like(batch[name]))
+    result: dict[str, Any] = {}
+    for name, column in batch.items():
+        decoder = decoders.get(name)
+        scale = decoder.scale if type(decoder) is ImageDecoder else None
+        given = column
+        if isinstance(column, InSlot):
+            assert ring is not None
+            given = ring.tensor(column)
+        elif isinstance(column, np.ndarray):
+            given = torch.from_numpy(column)
+        if scale is not None:
+            given = _scale(given, scale, _empty(given.shape, torch.float32, memory))
+        elif isinstance(column, InSlot):
+            given = memory.tensor(given.shape, torch.uint8).copy_(given)
+        result[name] = given
     return result
+
+
+def _scale(images: Any, scale: float, out: Any) -> Any:
+    """Scale bytes into floats, so many at a time as a processor keeps at hand."""
+    # Not torch.mul: it makes a copy of the images as floats first.
+    at_once = max(1, _AT_ONCE // max(1, math.prod(images.shape[1:])))
+    for pixels, place in zip(images.split(at_once), out.split(at_once), strict=True):
+        place.copy_(pixels).mul_(scale)
+    return out
+
+
+def _sent(column: Any, decoder: Decoder | None) -> Any:
+    """What a worker sends: arrays as they are, since each tensor takes a descriptor of its own."""
+    if isinstance(column, InSlot | np.ndarray):
+        return column
+    return _tensor(column, decoder)
 
 
 def unscaled(decoder: Decoder) -> Decoder:
@@ -84,7 +122,9 @@ def unscaled(decoder: Decoder) -> Decoder:
     return dataclasses.replace(decoder, scale=None, layout="HWC")
 
 
-def _tensor(column: Column, decoder: Decoder | None) -> Any:
+def _tensor(column: Any, decoder: Decoder | None) -> Any:
+    if isinstance(column, load_extra("torch", "torch").Tensor):
+        return column
     if isinstance(column, np.ndarray):
         return load_extra("torch", "torch").from_numpy(column)
     if type(decoder) is ImageDecoder:
@@ -106,15 +146,11 @@ def _images(images: list[npt.NDArray[np.uint8]], decoder: ImageDecoder) -> Any:
     return batch
 
 
-def _empty_like(batch: Any) -> Any:
-    return _empty(tuple(batch.shape), load_extra("torch", "torch").float32)
-
-
-def _empty(shape: tuple[int, ...], kind: Any) -> Any:
+def _empty(shape: Sequence[int], kind: Any, memory: Recycler | None = None) -> Any:
     """Return a tensor for a batch; in a worker it lies where the trainer's process sees it."""
     torch = load_extra("torch", "torch")
     if load_extra("torch.utils.data", "torch").get_worker_info() is None:
-        return torch.empty(shape, dtype=kind)
+        return memory.tensor(shape, kind) if memory else torch.empty(tuple(shape), dtype=kind)
     # As torch's own rule does: a batch made elsewhere would be copied on its way.
     storage = torch.UntypedStorage._new_shared(math.prod(shape) * kind.itemsize)
-    return torch.empty(0, dtype=kind).set_(storage, 0, shape)
+    return torch.empty(0, dtype=kind).set_(storage, 0, tuple(shape))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError, load_extra
 from zoo.orca.data.image.layout.dataset_folder import DatasetFolder, open_dataset
+from zoo.orca.data.image.reading.batch_memory import Ring
 from zoo.orca.data.image.reading.batches import BatchRecords, EpochBatches, Fetched, OnError
 from zoo.orca.data.image.reading.chunk_records import ChunkRecords, Decoder, choose_decoders
 from zoo.orca.data.image.reading.collate import collate, scaled
@@ -145,14 +147,24 @@ def _loader_class() -> Callable[[BatchRecords, RowPlan, Mapping[str, Any]], Data
 
         def __iter__(self) -> Any:
             records: Any = self.dataset
+            if self._iterator is None and records.scales_late:
+                # Of its own for each iteration, as two may run at once; persistent workers keep it.
+                records.ring = self._ring(records)
             batches = super().__iter__()
             records.begin_epoch()
-            return _received(records, batches)
+            return _received(records, batches, records.ring)
+
+        def _ring(self, records: BatchRecords) -> Ring | None:
+            images = sum(math.prod(d.shape or ()) for d in records.images.values())
+            size = images * (self.batch_size or 1)
+            return Ring.if_there_is_room(self.num_workers, self.prefetch_factor or 2, size)
 
     return ParquetLoader
 
 
-def _received(dataset: BatchRecords, batches: Iterator[Fetched]) -> Iterator[Any]:
+def _received(
+    dataset: BatchRecords, batches: Iterator[Fetched], ring: Ring | None
+) -> Iterator[Any]:
     decoders = dataset.records.decoders
     try:
         for fetched in batches:
@@ -161,7 +173,8 @@ def _received(dataset: BatchRecords, batches: Iterator[Fetched]) -> Iterator[Any
                 raise fetched.error
             if fetched.values is not None:
                 late = dataset.scales_late
-                yield scaled(fetched.values, decoders) if late else fetched.values
+                values = fetched.values
+                yield scaled(values, decoders, dataset.memory, ring) if late else values
     finally:
         # An error holds this frame, and the frame the error. Workers that such a ring holds, too,
         # are only stopped by torch's timeouts.
