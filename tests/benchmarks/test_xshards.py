@@ -34,7 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def numbers(place: Path) -> dict[str, Any]:
     (place / "work").mkdir()
-    options = ("--scale", "0.01", "--memory", "1g", "--rounds", "1", "--folder", f"{place}/work")
+    options = ("--scale", "0.01", "--memory", "1g", "--rounds", "1", "--folder", f"{place}/files")
     file = place / "numbers.json"
     done = run(*options, "--only", "ours-spark,limit", "--json", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
