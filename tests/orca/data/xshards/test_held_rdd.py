@@ -36,9 +36,9 @@ def is_held(rdd: RDD[Any]) -> bool:
     return bool(rdd.ctx._jsc.getPersistentRDDs().containsKey(rdd.id()))
 
 
-def test_new_shards_are_cached_in_memory_and_on_disk(lists: SparkXShards) -> None:
+def test_new_shards_are_cached_on_disk(lists: SparkXShards) -> None:
     assert lists.is_cached()
-    assert lists.rdd.getStorageLevel() == StorageLevel.MEMORY_AND_DISK
+    assert lists.rdd.getStorageLevel() == StorageLevel.DISK_ONLY
 
 
 def test_transient_shards_are_not(spark: SparkSession) -> None:

@@ -17,7 +17,10 @@ __all__ = ["HeldRdd"]
 
 
 class HeldRdd:
-    """An RDD that Spark holds in memory, and on disk what does not fit.
+    """An RDD that Spark holds on the local disks of its executors.
+
+    What is used often is in the page cache all the same, so this costs no time. In the heap of the
+    JVM a shard is one object of all its bytes, and some large ones at once are more than it takes.
 
     It is held until `uncache` is called, or until nothing refers to this object any more.
 
@@ -76,7 +79,7 @@ class HeldRdd:
     def _persist(self) -> None:
         if not self.rdd.is_cached:
             _start_releaser()
-            self.rdd.persist(StorageLevel.MEMORY_AND_DISK)
+            self.rdd.persist(StorageLevel.DISK_ONLY)
             self._finalizer = weakref.finalize(self, _release_later, self.rdd)
             self._finalizer.atexit = False
 

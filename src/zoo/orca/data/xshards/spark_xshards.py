@@ -142,8 +142,8 @@ def _cut(frame: pd.DataFrame, size: int) -> list[pd.DataFrame]:
 class SparkXShards(HeldRdd, XShards):
     """Shards that lie in an RDD of Spark, one shard an element.
 
-    New shards are computed at once, unless `OrcaContext._eager_mode` is off, and held in memory
-    and on disk until other shards are made of them, or nothing refers to them any more.
+    New shards are computed at once, unless `OrcaContext._eager_mode` is off, and held on local
+    disks until other shards are made of them, or nothing refers to them any more.
 
     Args:
         rdd: The shards; also the attribute `rdd`.
