@@ -11,12 +11,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from zoo.errors import InputError
+from zoo.orca.data.image.decode import FORMATS
 from zoo.orca.data.storage import locate
 
 __all__ = ["exists", "load_numpy", "makedirs", "open_image", "open_text", "write_text"]
-
-# A closed list: some of Pillow's other readers start programs (EPS) or are rarely looked after.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def open_text(path: str | os.PathLike[str]) -> list[str]:
@@ -34,12 +32,12 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     place = locate(path)
     data = place.read_bytes()
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
         image.load()
     # Pillow's readers let various errors through on damaged files.
     except Exception as exc:  # noqa: BLE001 - a boundary to files from anywhere
         raise InputError(
-            f"an image file ({', '.join(_FORMATS)})", f"{place} ({exc})", "Check the file."
+            f"an image file ({', '.join(FORMATS)})", f"{place} ({exc})", "Check the file."
         ) from exc
     return image
 

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from zoo.errors import InputError
 
-__all__ = ["CHANNELS", "DAMAGE", "MAX_PIXELS", "ImageDecoder", "in_mode", "open_picture"]
+__all__ = ["CHANNELS", "DAMAGE", "FORMATS", "MAX_PIXELS", "ImageDecoder", "in_mode", "open_picture"]
 
 CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 """The modes that arrays come in, and their number of channels."""
@@ -26,7 +26,8 @@ MAX_PIXELS = 2**26
 
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 # A closed list: some of Pillow's other readers start programs (EPS) or are rarely looked after.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""The formats that are read, as Pillow calls them."""
 DAMAGE = (
     OSError,
     SyntaxError,
@@ -60,7 +61,7 @@ def open_picture(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
         received = "zero bytes" if is_bytes else type(data).__name__
         raise InputError("the bytes of an image file", received, "Check the image column.")
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise _too_large(max_pixels, f"{image.width} x {image.height} pixels")
             yield image
@@ -70,7 +71,7 @@ def open_picture(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
         raise _too_large(max_pixels, str(exc)) from exc
     except UnidentifiedImageError as exc:
         raise InputError(
-            f"the bytes of an image file ({', '.join(_FORMATS)})",
+            f"the bytes of an image file ({', '.join(FORMATS)})",
             f"{len(data)} bytes that start with {bytes(data[:8])!r}",
             "Remove or replace this image.",
         ) from exc

@@ -12,29 +12,13 @@ from typing import Literal
 from PIL import Image, UnidentifiedImageError
 
 from zoo.errors import InputError
+from zoo.orca.data.image.decode import DAMAGE, FORMATS, MAX_PIXELS
 
 __all__ = ["MAX_PIXELS", "OnError", "Screening", "Verify", "check_image"]
 
 OnError = Literal["fail", "skip", "quarantine"]
 Verify = Literal["none", "header", "decode"]
 
-MAX_PIXELS = 2**26
-"""Larger images are refused from their header, as `ImageDecoder` refuses them later."""
-
-# The formats that ImageDecoder reads.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-_DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    EOFError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
 _PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _PNG_HEADER = struct.Struct(">II5BI")
 _JPEG_SIZE = struct.Struct(">BHHB")
@@ -134,7 +118,7 @@ def _ask_pillow(data: bytes, decode: bool, max_pixels: int) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of size, which is looked at here, and of odd EXIF
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 reason = _too_large(image.width, image.height, max_pixels)
                 if reason is None and decode:
                     image.load()
@@ -143,5 +127,5 @@ def _ask_pillow(data: bytes, decode: bool, max_pixels: int) -> str | None:
         return f"no image: {len(data)} bytes that start with {data[:8]!r}"
     except Image.DecompressionBombError as exc:
         return str(exc)
-    except _DAMAGE as exc:
+    except DAMAGE as exc:
         return f"damaged or cut short ({exc})"
