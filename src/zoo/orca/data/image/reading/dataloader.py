@@ -25,6 +25,8 @@ __all__ = ["read_as_dataloader"]
 
 logger = logging.getLogger(__name__)
 
+# Batches that workers make in advance when these are small; torch's default is 2.
+_SMALL_BATCH, _AHEAD = 1 << 20, 8
 _TORCH_KEYS = (
     "multiprocessing_context",
     "num_workers",
@@ -136,7 +138,11 @@ def _loader_class() -> Callable[[BatchRecords, RowPlan, Mapping[str, Any]], Data
         ) -> None:
             data: Any = dataset
             sampler: Any = EpochBatches(dataset, plan)
+            if settings.get("num_workers") and _image_bytes(dataset, plan) < _SMALL_BATCH:
+                # They are made in less time than a batch may wait to be passed on.
+                settings = {"prefetch_factor": _AHEAD, **settings}
             super().__init__(data, batch_sampler=sampler, collate_fn=collate, **settings)
+            self._plan = plan
             # What was pinned must stay where it is.
             dataset.scales_late = dataset.by_column and self.num_workers > 0 and not self.pin_memory
             # What torch leaves empty beside a batch sampler, and trainers look for.
@@ -155,11 +161,15 @@ def _loader_class() -> Callable[[BatchRecords, RowPlan, Mapping[str, Any]], Data
             return _received(records, batches, records.ring)
 
         def _ring(self, records: BatchRecords) -> Ring | None:
-            images = sum(math.prod(d.shape or ()) for d in records.images.values())
-            size = images * (self.batch_size or 1)
+            size = _image_bytes(records, self._plan)
             return Ring.if_there_is_room(self.num_workers, self.prefetch_factor or 2, size)
 
     return ParquetLoader
+
+
+def _image_bytes(dataset: BatchRecords, plan: RowPlan) -> int:
+    """Bytes of those images of a batch whose size is known."""
+    return plan.batch_size * sum(math.prod(d.shape or ()) for d in dataset.images.values())
 
 
 def _received(

@@ -176,8 +176,13 @@ def _compact(column: pa.ChunkedArray) -> Any:
 def _take(column: Any, rows: npt.NDArray[np.int64]) -> Column:
     if isinstance(column, np.ndarray):
         return column[rows]
-    values: list[Any] = [column[row].as_py() for row in rows.tolist()]
-    return values
+    first = int(rows[0]) if len(rows) else 0
+    in_order = len(rows) and int(rows[-1]) - first + 1 == len(rows)  # rows ascend
+    # Not take: it copies, and may overflow the offsets of long values.
+    if in_order:
+        values: list[Any] = column.slice(first, len(rows)).to_pylist()
+        return values
+    return [column[row].as_py() for row in rows.tolist()]
 
 
 def _joined(pieces: list[Column]) -> Column:
