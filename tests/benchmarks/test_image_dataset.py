@@ -34,7 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def numbers(place: Path) -> dict[str, Any]:
-    (place / "work").mkdir()
+    (place / "files").mkdir()
     size = ("--scale", "0.001", "--pixels", "32", "--rounds", "1", "--warm-only")
     file = place / "numbers.json"
     done = run(*size, "--only", "ours,limit,scan", "--folder", f"{place}/files", "--json", str(file))
@@ -88,7 +88,7 @@ def test_claims_follow_from_the_figures(numbers: dict[str, Any]) -> None:
 
 def test_datasets_are_deleted(numbers: dict[str, Any], place: Path) -> None:
     assert numbers
-    assert not list((place / "work").iterdir())
+    assert not list((place / "files").iterdir())
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lance") is not None, reason="Lance is installed")

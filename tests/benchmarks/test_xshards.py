@@ -33,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def numbers(place: Path) -> dict[str, Any]:
-    (place / "work").mkdir()
+    (place / "files").mkdir()
     options = ("--scale", "0.01", "--memory", "1g", "--rounds", "1", "--folder", f"{place}/files")
     file = place / "numbers.json"
     done = run(*options, "--only", "ours-spark,limit", "--json", str(file))
@@ -72,7 +72,7 @@ def test_claim_is_about_the_largest_process(numbers: dict[str, Any]) -> None:
 
 def test_csv_files_are_deleted(numbers: dict[str, Any], place: Path) -> None:
     assert numbers
-    assert not list((place / "work").iterdir())
+    assert not list((place / "files").iterdir())
 
 
 def test_gigabytes_ask_for_space(place: Path) -> None:
