@@ -37,7 +37,9 @@ def numbers(place: Path) -> dict[str, Any]:
     (place / "files").mkdir()
     size = ("--scale", "0.001", "--pixels", "32", "--rounds", "1", "--warm-only")
     file = place / "numbers.json"
-    done = run(*size, "--only", "ours,limit,scan", "--folder", f"{place}/files", "--json", str(file))
+    done = run(
+        *size, "--only", "ours,limit,scan", "--folder", f"{place}/files", "--json", str(file)
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads(file.read_text())
     return found
