@@ -14,7 +14,8 @@ How a column becomes numbers:
 | binary | what its decoder returns | what its decoder returns |
 
 A decoder that says `live = True`, as an `ImagePipeline` with random steps does, is left for the
-training itself: the bytes are kept, and each epoch decodes them anew.
+training itself: the bytes are kept, and each epoch decodes them anew, with
+`decoder(data, key=...)`.
 
 The float type is float32 unless the model is in double precision. Columns side by side make a
 matrix: of int64 if all are whole, else of the float type. Whole numbers that become floats, in a

@@ -135,15 +135,15 @@ class ShardFeed:
             for k, n in zip(self._mine, self._rows, strict=True)
         ]
         if not self._live:
-            for _, starts, rows, order in self._stretches(orders, start):
-                yield starts, [self._gather(k, rows, order) for k in range(len(self._specs))]
+            for share, rows, order in self._stretches(orders, start):
+                yield share.starts, [self._gather(k, rows, order) for k in range(len(self._specs))]
             return
         ready: deque[tuple[np.ndarray, list[np.ndarray], list[Future[None]]]] = deque()
         with ThreadPoolExecutor(self._threads, "decode") as pool:
             try:
-                for share, starts, rows, order in self._stretches(orders, start):
+                for share, rows, order in self._stretches(orders, start):
                     arrays, cells = self._begin(epoch, share, rows, order)
-                    ready.append((starts, arrays, [pool.submit(c.decode) for c in cells]))
+                    ready.append((share.starts, arrays, [pool.submit(c.decode) for c in cells]))
                     if len(ready) > _AHEAD:
                         yield _finished(*ready.popleft())
                 while ready:
@@ -154,12 +154,12 @@ class ShardFeed:
 
     def _stretches(
         self, orders: Sequence[ShardOrder], start: int
-    ) -> Iterator[tuple[Share, np.ndarray, list[np.ndarray], np.ndarray]]:
+    ) -> Iterator[tuple[Share, list[np.ndarray], np.ndarray]]:
         """What each stretch of an epoch is made of.
 
         Yields:
-            The share; row bounds of its steps; the row numbers in each shard; and which of these
-            rows, one shard after another, comes where.
+            The share; the row numbers in each shard; and which of these rows, one shard after
+            another, comes where.
         """
         for first in range(start, self.steps, self._stretch):
             stretch = range(first, min(first + self._stretch, self.steps))
@@ -167,7 +167,7 @@ class ShardFeed:
             share = rank_share(bounds[:, self._mine], *self._place)
             order = np.empty_like(share.places)
             order[share.places] = np.arange(len(order))
-            yield share, share.starts, _rows_to_take(share, orders), order
+            yield share, _rows_to_take(share, orders), order
 
     def _begin(
         self, epoch: int, share: Share, rows: Sequence[np.ndarray], order: np.ndarray

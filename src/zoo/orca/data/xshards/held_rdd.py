@@ -19,7 +19,7 @@ __all__ = ["HeldRdd"]
 class HeldRdd:
     """An RDD that Spark holds on the local disks of its executors.
 
-    What is used often is in the page cache all the same, so this costs no time. In the heap of the
+    What is used often is in the page cache all the same, so this costs little. In the heap of the
     JVM a shard is one object of all its bytes, and some large ones at once are more than it takes.
 
     It is held until `uncache` is called, or until nothing refers to this object any more.

@@ -339,7 +339,7 @@ class TorchEstimator:
         built, columns = self._built, (feature_cols, None)
         if isinstance(data, SparkXShards):
             rows, plan = self._inputs.shards(data, columns, need_labels=False)
-            return predict_shards(data, rows, built, plan, batch_size)
+            return predict_shards(rows, built, plan, batch_size)
         frame = as_frame(data, active_session())
         plan = self._inputs.layout(frame.spark.schema, columns, need_labels=False)
         sample = select_columns(frame.spark, plan.columns).limit(2)

@@ -225,13 +225,12 @@ def _checked(outputs: Sequence[Any], rows: int) -> torch.Tensor | list[torch.Ten
 
 
 def predict_shards(
-    shards: SparkXShards, rows: ShardRows, built: Built, plan: TensorPlan, batch_size: int
+    rows: ShardRows, built: Built, plan: TensorPlan, batch_size: int
 ) -> SparkXShards:
     """XShards of dicts with the model's output under the key `prediction`.
 
     Args:
-        shards: Their rows, in order, get an output each.
-        rows: From `shard_rows`.
+        rows: From `shard_rows`; each, in order, gets an output.
         built: Its model is sent to the executors as it is now.
         plan: The features.
         batch_size: Rows that the model sees at once.
@@ -255,7 +254,7 @@ def predict_shards(
         return {**given, "prediction": _arrays(outputs, shard_length(shard))}
 
     # Not transform_shard: that would drop the shards, which are still wanted, from memory.
-    return SparkXShards(map_shards(shards.rdd, predict))
+    return SparkXShards(map_shards(rows.rdd, predict))
 
 
 def _arrays(outputs: Sequence[Any], rows: int) -> Any:
