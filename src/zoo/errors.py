@@ -21,7 +21,9 @@ from an executor to the driver.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 __all__ = [
     "ClusterError",
@@ -50,8 +52,8 @@ class _Explained(ZooError):
         super().__init__(f"Expected {expected}; received {received}. {remedy}")
         self.expected, self.received, self.remedy = expected, received, remedy
 
-    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
-        return type(self), (self.expected, self.received, self.remedy)
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), (self.expected, self.received, self.remedy), dict(vars(self))
 
 
 class InputError(_Explained, ValueError):
@@ -98,7 +100,21 @@ class RankError(ClusterError):
 
 
 class ShardsLostError(ClusterError):
-    """Rows that were ingested are gone from the disk that held them; the frame has them still."""
+    """Rows that were ingested are gone from the disk that held them; the frame has them still.
+
+    Attributes:
+        shards: Numbers of the partitions whose rows are gone; empty when all are.
+    """
+
+    def __init__(
+        self, expected: str, received: str, remedy: str, shards: Sequence[int] = ()
+    ) -> None:
+        super().__init__(expected, received, remedy)
+        self.shards = tuple(shards)
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        args = (self.expected, self.received, self.remedy, self.shards)
+        return type(self), args, dict(vars(self))
 
 
 def load_extra(name: str, extra: str) -> ModuleType:

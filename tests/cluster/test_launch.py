@@ -16,7 +16,8 @@ import psutil
 import pytest
 from pyspark import cloudpickle
 
-from zoo.cluster.launch import Launcher, launch, launcher_for, pickled
+from zoo.cluster.launch import Launcher, launcher_for, pickled
+from zoo.cluster.round import launch
 from zoo.cluster.local import LocalLauncher
 from zoo.cluster.meeting import Member, Message, Peer
 from zoo.errors import InputError, RankError, SlotsError

@@ -12,7 +12,8 @@ import psutil
 import pytest
 from pyspark import cloudpickle
 
-from zoo.cluster.launch import launch, pickled
+from zoo.cluster.launch import pickled
+from zoo.cluster.round import launch
 from zoo.cluster.local import LocalLauncher
 from zoo.cluster.meeting import Member, Peer
 from zoo.errors import RankError
@@ -23,7 +24,8 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 DRIVER = """
 import sys, time
 import numpy as np
-from zoo.cluster.launch import launch, launcher_for, pickled
+from zoo.cluster.launch import launcher_for, pickled
+from zoo.cluster.round import launch
 
 def body(member):
     from zoo.orca.learn.collective import Collective

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pyspark import cloudpickle
 
-from zoo.cluster.launch import launch, pickled
+from zoo.cluster.launch import pickled
+from zoo.cluster.round import launch
 from zoo.cluster.meeting import Member
 from zoo.cluster.spark import SparkLauncher
 from zoo.errors import ClusterError, RankError
@@ -22,7 +23,8 @@ Fresh = Callable[..., subprocess.CompletedProcess[str]]
 HEAD = """
 import json, os, signal, sys, time
 import psutil
-from zoo.cluster.launch import launch, launcher_for, pickled
+from zoo.cluster.launch import launcher_for, pickled
+from zoo.cluster.round import launch
 from zoo.errors import RankError
 from zoo.orca import init_orca_context, stop_orca_context
 

@@ -15,14 +15,18 @@ from torch import nn
 
 from zoo.cluster.host import host_key
 from zoo.cluster.launch import launcher_for
+from zoo.cluster.meeting import Message
+from zoo.cluster.round import launch
 from zoo.orca.data.ingest import forget_ingested
 from zoo.orca.data.plan import TensorPlan, plan_columns
 from zoo.orca.data.schedule import epoch_batches
 from zoo.orca.data.shard import Shard, ShardWriter
 from zoo.orca.learn.pytorch import Estimator
+from zoo.orca.learn.loop import Position
 from zoo.orca.learn.pytorch.batches import ShardSource
-from zoo.orca.learn.pytorch.fitting import World
-from zoo.orca.learn.pytorch.recipe import Recipe, build, save_state
+from zoo.orca.learn.pytorch.recipe import Recipe, build
+from zoo.orca.learn.pytorch.rounds import packed
+from zoo.orca.learn.pytorch.state import save_state
 from zoo.orca.learn.pytorch.worker import Order, train_rank
 
 pytestmark = pytest.mark.spark
@@ -130,16 +134,20 @@ def on_processes(folder: Path, parts: Sequence[np.ndarray], ranks: int) -> nn.Mo
     built = build(recipe)
     order = Order(
         recipe=dumped(recipe),
-        state=save_state(built, epoch=0, iteration=0),
+        state=save_state(built, Position()),
         source=ShardSource(plan, shards, BATCH, SEED),
         validation=None,
         metrics={},
-        epochs=range(EPOCHS),
+        until=EPOCHS,
         threads=1,
         seed=0,
     )
-    results = World(launcher_for("local"), ranks).run(train_rank, order)
-    state = torch.load(io.BytesIO(results[0].payload), weights_only=True)
+    states: list[Message] = []
+    launch(
+        packed(train_rank, order), launcher=launcher_for("local"), ranks=ranks, per_executor=ranks,
+        on_progress=states.append,
+    )  # fmt: skip
+    state = torch.load(io.BytesIO([m for m in states if m.payload][-1].payload), weights_only=True)
     built.model.load_state_dict(state["model"])
     return built.model
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from functools import cache
 from pathlib import Path
 
-__all__ = ["host_key", "scratch_root"]
+__all__ = ["host_key", "memory_facts", "scratch_root"]
 
 
 @cache
@@ -23,6 +24,31 @@ def host_key() -> str:
         return f"{boot}/{os.readlink('/proc/self/ns/mnt')}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return platform.node()
+
+
+def memory_facts() -> dict[str, float]:
+    """How much memory this process has, and how much of what it may have is in use.
+
+    Returns:
+        `memory_bytes`, and `memory_used` from 0 to 1, by the limit of its control group or by the
+        machine; empty where the system does not tell.
+    """
+    try:
+        resident = int(Path("/proc/self/statm").read_text().split()[1])
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        machine = {name: int(text.split()[0]) for name, text in (x.split(":") for x in lines)}
+        used = 1.0 - machine["MemAvailable"] / machine["MemTotal"]
+    except (OSError, ValueError, KeyError, IndexError):
+        return {}
+    with contextlib.suppress(OSError, ValueError):
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        held = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        inactive = Path("/sys/fs/cgroup/memory.stat").read_text().split("inactive_file ")[1]
+        used = max(used, (held - int(inactive.split()[0])) / limit)
+    return {
+        "memory_bytes": float(resident * os.sysconf("SC_PAGE_SIZE")),
+        "memory_used": round(used, 4),
+    }
 
 
 def scratch_root() -> Path:

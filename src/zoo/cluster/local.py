@@ -47,6 +47,10 @@ class LocalLauncher:
         """One place with the cores this process may use."""
         return 1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
+    def alive(self) -> int:
+        """This machine."""
+        return 1
+
     def require(self, ranks: int) -> None:
         """Any number of processes can share the cores."""
 

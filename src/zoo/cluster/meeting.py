@@ -25,11 +25,23 @@ from typing import Any, Self
 from zoo.cluster.host import host_key
 from zoo.cluster.link import Link
 
-__all__ = ["Arrival", "Invitation", "Meeting", "Member", "Message", "Peer", "Stopped", "choose"]
+__all__ = [
+    "Arrival",
+    "Invitation",
+    "Meeting",
+    "Member",
+    "Message",
+    "Peer",
+    "Pulse",
+    "Stopped",
+    "choose",
+]
 
 _log = logging.getLogger(__name__)
 
 _CLOSE_S = 5.0
+# How often a rank says that it lives; more ranks say it less often, so that the driver can listen.
+_PULSE_S, _CALM_RANKS = 1.0, 64
 
 
 class Stopped(BaseException):
@@ -87,12 +99,25 @@ class Peer(Arrival):
 
 
 @dataclass(frozen=True)
+class Pulse:
+    """The last sign of life of a rank.
+
+    Attributes:
+        at: When it came, by the driver's monotonic clock.
+        facts: What the rank said of itself: what it does, for how long, its memory.
+    """
+
+    at: float
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Message:
     """What a rank told the driver.
 
     Attributes:
         rank: Who.
-        kind: `result`, `error`, `progress` or `lost`.
+        kind: `result`, `error`, `progress`, `state`, `offer` or `lost`.
         body: Small facts.
         payload: Bytes, of a result or an error.
     """
@@ -138,7 +163,7 @@ class Meeting:
 
     Args:
         host: Address to listen on.
-        ranks: Size of the world.
+        ranks: Size of the world; `settle` takes fewer.
         per_executor: Most ranks of one executor.
         reached_at: Address under which tasks find this host, when it is another.
     """
@@ -147,6 +172,7 @@ class Meeting:
         self, host: str, ranks: int, per_executor: int, *, reached_at: str | None = None
     ) -> None:
         self._ranks, self._per_executor = ranks, per_executor
+        self._pulses: dict[int, Pulse] = {}
         self._server = _listen_on(host)
         self._lock = threading.Lock()
         self._serving: dict[threading.Thread, socket.socket] = {}
@@ -174,18 +200,68 @@ class Meeting:
         with self._lock:
             return len(_fit(list(self._guests.values()), self._per_executor))
 
+    @property
+    def waiting(self) -> int:
+        """Tasks that came after the world was named, and could be ranks of the next one."""
+        with self._lock:
+            if not self._world:
+                return 0
+            everyone = [*self._world, *self._guests.values()]
+            return len(_fit(everyone, self._per_executor)) - len(self._world)
+
+    @property
+    def connected(self) -> int:
+        """Tasks whose connection is open."""
+        with self._lock:
+            return len(self._serving)
+
+    @property
+    def pulses(self) -> dict[int, Pulse]:
+        """The last sign of life of every rank."""
+        with self._lock:
+            return dict(self._pulses)
+
+    def settle(self) -> None:
+        """Name the world from those who are here, though fewer than wanted."""
+        with self._lock:
+            if not self._world and self._open:
+                here = len(_fit(list(self._guests.values()), self._per_executor))
+                self._name_world(min(here, self._ranks))
+                unneeded = self._take_unneeded()
+        for guest in unneeded:
+            guest.send({"kind": "dismiss"})
+
     def await_world(self, timeout_s: float) -> tuple[Peer, ...]:
         """Wait for the ranks, at most so long."""
         self._named.wait(timeout_s)
         return self.world
 
-    def stop(self, why: str) -> None:
-        """Tell all ranks to end the round, and dismiss who comes later."""
+    def stop(self, why: str, *, offers: bool = False) -> None:
+        """Tell all ranks to end the round, and dismiss who comes later.
+
+        Args:
+            why: For the ranks' logs.
+            offers: Ask each rank how far it is (`Member.offer`); `answer` must follow.
+        """
         with self._lock:
             self._open = False
             links = [*self._links, *self._guests]
         for link in links:
-            link.send({"kind": "stop", "why": why})
+            link.send({"kind": "stop", "why": why, "offers": offers})
+
+    def ask_to_leave(self) -> None:
+        """Ask the ranks to end the round at the next step that suits all of them."""
+        with self._lock:
+            links = list(self._links)
+        for link in links:
+            link.send({"kind": "leave"})
+
+    def answer(self, rank: int, *, give: bool) -> None:
+        """Answer an offer: whether the rank should hand over its state."""
+        with self._lock:
+            links = [link for link, r in self._links.items() if r == rank]
+        for link in links:
+            link.send({"kind": "answer", "give": give})
 
     def __enter__(self) -> Self:
         return self
@@ -238,9 +314,12 @@ class Meeting:
                 rank, kind = self._links.get(link), body.pop("kind")
                 if rank is None:
                     continue  # not a rank, so not asked
+                with self._lock:
+                    facts = body if kind == "pulse" else self._pulses[rank].facts
+                    self._pulses[rank] = Pulse(time.monotonic(), facts)
                 if kind == "share":
                     self._share(rank, body["turn"], body["value"])
-                else:
+                elif kind != "pulse":
                     done = done or kind in ("result", "error")
                     self.inbox.put(Message(rank, kind, body, payload))
         except OSError:
@@ -257,22 +336,36 @@ class Meeting:
             else:
                 self._guests[link] = arrival
                 if not self._world:
-                    self._name_world()
-                unneeded = [g for g, a in self._guests.items() if self._world and self._spare(a)]
-            for guest in unneeded:
-                self._guests.pop(guest, None)
+                    self._name_world(self._ranks)
+                unneeded = self._take_unneeded()
         for guest in unneeded:
             guest.send({"kind": "dismiss"})
 
-    def _spare(self, arrival: Arrival) -> bool:
-        """Whether this task may end. A copy of a rank's task may not: Spark would end the rank."""
-        return arrival.task is None or all(p.task != arrival.task for p in self._world)
+    def _take_unneeded(self) -> list[Link]:
+        """The guests that may end. A copy of a rank's task may not: Spark would end the rank."""
+        if not self._world:
+            return []
+        links, ranks = list(self._guests), len(self._world)
+        everyone = [*self._world, *self._guests.values()]
+        room = self._ranks - ranks
+        fit = sorted(i - ranks for _, _, i in _fit(everyone, self._per_executor) if i >= ranks)
+        tasks = {p.task for p in self._world if p.task is not None}
+        unneeded = [
+            link
+            for k, link in enumerate(links)
+            if k not in fit[:room] and self._guests[link].task not in tasks
+        ]
+        for link in unneeded:
+            del self._guests[link]
+        return unneeded
 
-    def _name_world(self) -> None:
+    def _name_world(self, ranks: int) -> None:
         guests = list(self._guests.items())
-        chosen = choose([arrival for _, arrival in guests], self._ranks, self._per_executor)
-        if chosen is None:
+        chosen = choose([arrival for _, arrival in guests], ranks, self._per_executor)
+        if not chosen:
             return
+        now = time.monotonic()
+        self._pulses = {rank: Pulse(now, {}) for rank in range(len(chosen))}
         self._world = [Peer(**asdict(guests[i][1]), rank=rank) for rank, i in enumerate(chosen)]
         self._links = {guests[i][0]: rank for rank, i in enumerate(chosen)}
         peers = [asdict(p) for p in self._world]
@@ -307,6 +400,10 @@ class Member:
         arrival: How this task presents itself.
         rank: Its number; -1 before it joined.
         peers: All ranks, in order.
+        asked_to_leave: The driver would like the round to end at a step that suits all ranks.
+        wants_offers: The driver ended the round and asks who holds the newest state.
+        held: While True nobody interrupts this rank: it changes what must stay whole.
+        describe: Gives what every sign of life says; called in a thread of its own.
 
     Raises:
         OSError: The driver cannot be reached, or its meeting is over.
@@ -332,8 +429,13 @@ class Member:
         self.rank, self.peers = -1, ()  # type: tuple[int, tuple[Peer, ...]]
         self._shared: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()
         self._turn = 0
+        self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._why: str | None = None
         self._ear: threading.Thread | None = None
+        self._quiet = threading.Event()
+        self.asked_to_leave = self.wants_offers = False
+        self.held = False
+        self.describe: Callable[[], dict[str, Any]] = dict
 
     def join(self, on_stop: Callable[[], None] = lambda: None) -> bool:
         """Present this task and wait for the world.
@@ -357,6 +459,7 @@ class Member:
             target=self._listen, args=(on_stop,), name="zoo-member", daemon=True
         )
         self._ear.start()
+        threading.Thread(target=self._live, name="zoo-pulse", daemon=True).start()
         return True
 
     @property
@@ -388,8 +491,20 @@ class Member:
         """Tell the driver how far this rank is. Never blocks on an answer."""
         self._link.send({"kind": "progress", **facts})
 
+    def hand_over(self, payload: bytes, facts: dict[str, Any]) -> None:
+        """Give the driver a state to keep."""
+        self._announce(payload)
+        self._link.send({"kind": "state", **facts}, payload)
+
+    def offer(self, facts: dict[str, Any]) -> bool:
+        """After `Stopped`, say how far this rank is; whether the driver wants its state."""
+        self.held = True
+        self._link.send({"kind": "offer", **facts})
+        return self._answers.get()
+
     def finish(self, payload: bytes, facts: dict[str, Any] | None = None) -> None:
         """Hand over the result of this rank."""
+        self._announce(payload)
         self._link.send({"kind": "result", **(facts or {})}, payload)
 
     def fail(self, payload: bytes, facts: dict[str, Any]) -> None:
@@ -398,6 +513,7 @@ class Member:
 
     def close(self) -> None:
         """End the connection, once the driver has all that was sent."""
+        self._quiet.set()
         self._link.end(sending=True)
         if self._ear is not None:
             self._ear.join(_CLOSE_S)
@@ -405,20 +521,39 @@ class Member:
         self._link.close()
 
     def _listen(self, on_stop: Callable[[], None]) -> None:
-        why = "the driver is gone"
         try:
             while True:
                 body, _ = self._link.receive()
-                if body["kind"] == "shared":
+                kind = body["kind"]
+                if kind == "shared":
                     self._shared.put(body["values"])
-                elif body["kind"] == "stop":
-                    why = body["why"]
-                    break
+                elif kind == "leave":
+                    self.asked_to_leave = True
+                elif kind == "answer":
+                    self._answers.put(body["give"])
+                elif kind == "stop" and self._why is None:
+                    self.wants_offers = body["offers"]
+                    self._stop(body["why"], on_stop)
         except OSError:
-            pass
+            self._answers.put(False)
+            self.wants_offers = False
+            if self._why is None:
+                self._stop("the driver is gone", on_stop)
+
+    def _stop(self, why: str, on_stop: Callable[[], None]) -> None:
         self._why = why
         self._shared.put(None)
-        on_stop()
+        threading.Thread(target=on_stop, name="zoo-stop", daemon=True).start()
+
+    def _announce(self, payload: bytes) -> None:
+        """Say that a long message follows: until it is there, nothing else is heard."""
+        if payload:
+            self._link.send({"kind": "pulse", **self.describe(), "sending": len(payload)})
+
+    def _live(self) -> None:
+        pause_s = _PULSE_S * max(1.0, self.size / _CALM_RANKS)
+        while not self._quiet.wait(pause_s):
+            self._link.send({"kind": "pulse", **self.describe()})
 
 
 def _listen_on(host: str) -> socket.socket:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import uuid
 from collections.abc import Iterable
 
@@ -18,12 +19,14 @@ from zoo.cluster.host import host_key
 from zoo.cluster.launch import Job, attend
 from zoo.cluster.meeting import Invitation
 from zoo.cluster.session import active_session
-from zoo.cluster.topology import bind_address, is_local, nodes_and_cores
-from zoo.errors import ClusterError, SlotsError
+from zoo.cluster.topology import bind_address, is_local, live_executors, nodes_and_cores
+from zoo.errors import ClusterError, RankError, SlotsError
 
 __all__ = ["SparkLauncher"]
 
 _CANCEL_S = 10.0
+# How Spark says that a task ended with its process and not by itself.
+_LOSSES = ("Python worker exited unexpectedly", "ExecutorLostFailure", "Python worker failed to")
 
 
 class SparkLauncher:
@@ -58,10 +61,14 @@ class SparkLauncher:
                 "Lower workers_per_node, or start with more cores or nodes.",
             )
 
+    def alive(self) -> int:
+        """Executors that Spark knows to be there."""
+        return live_executors(self._context)
+
     def start(self, invitation: Invitation, body: bytes, ranks: int) -> Job:
-        """Run one job whose tasks attend the meeting."""
+        """Run tasks that attend the meeting: more than ranks, so that these can be spread."""
         executors, slots = self._slots()
-        tasks = ranks if executors == 1 else executors * slots
+        tasks = ranks if executors == 1 else max(ranks, executors * slots)
         return _SparkJob(self._context, invitation, body, tasks)
 
     def _slots(self) -> tuple[int, int]:
@@ -70,13 +77,21 @@ class SparkLauncher:
 
 
 class _SparkJob:
+    """The tasks of a round.
+
+    One Spark job, whose lost tasks Spark starts again: they are the first to offer themselves for
+    the next round. In local mode Spark ends a job at the first task that is lost, survivors
+    included; there every task is a job of its own.
+    """
+
     def __init__(
         self, context: SparkContext, invitation: Invitation, body: bytes, tasks: int
     ) -> None:
         self._context, self._group = context, f"zoo-ranks-{uuid.uuid4().hex[:12]}"
-        self._error: BaseException | None = None
+        self._errors: list[BaseException] = []
         self._ended = False
-        blob = context.broadcast(body)
+        self._blob = context.broadcast(body)
+        blob = self._blob
 
         def rank(_: Iterable[int]) -> Iterable[str]:
             task = TaskContext.get()
@@ -86,35 +101,49 @@ class _SparkJob:
             unreached = attend(invitation, executor, blob.value, task=task.partitionId())
             return [unreached] if unreached else []
 
-        def run() -> None:
+        rows = context.parallelize(range(tasks), tasks)
+        alone = is_local(context) and tasks > 1
+        shares = [[k] for k in range(tasks)] if alone else [list(range(tasks))]
+
+        def run(partitions: list[int]) -> None:
             context.setJobGroup(self._group, "zoo: training ranks", interruptOnCancel=True)
             try:
-                words = context.parallelize(range(tasks), tasks).mapPartitions(rank).collect()
-                self._error = _unreached(words[0]) if words else None
+                words = context.runJob(rows, rank, partitions)
+                if words:
+                    self._errors.append(_unreached(words[0]))
             except Exception as exc:  # noqa: BLE001 - kept for whoever waits for the job
-                self._error = None if self._ended else _explained(exc)
-            finally:
-                blob.destroy()
+                if not self._ended:
+                    self._errors.append(_explained(exc))
 
-        self._thread: threading.Thread = InheritableThread(target=run, name=self._group)
-        self._thread.daemon = True
-        self._thread.start()
+        self._threads: list[threading.Thread] = [
+            InheritableThread(target=run, args=(share,), name=f"{self._group}-{share[0]}")
+            for share in shares
+        ]
+        for thread in self._threads:
+            thread.daemon = True
+            thread.start()
 
     def finished(self) -> bool:
-        """Whether the job is over."""
-        return not self._thread.is_alive()
+        """Whether no task runs any more."""
+        return not any(thread.is_alive() for thread in self._threads)
 
     def error(self) -> BaseException | None:
-        """Why Spark failed the job."""
-        return self._error
+        """Why Spark failed a task."""
+        return self._errors[0] if self._errors else None
 
     def end(self, grace_s: float) -> None:
-        """Wait for the tasks, then cancel the job; Spark ends their Python workers."""
-        self._thread.join(grace_s)
-        if self._thread.is_alive():
-            self._ended = True
+        """Wait for the tasks, then cancel them; Spark ends their Python workers."""
+        self._join(grace_s)
+        self._ended = True
+        if not self.finished():
             self._context.cancelJobGroup(self._group)
-            self._thread.join(_CANCEL_S)
+            self._join(_CANCEL_S)
+        self._blob.destroy()
+
+    def _join(self, wait_s: float) -> None:
+        deadline = time.monotonic() + wait_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _unreached(why: str) -> ClusterError:
@@ -131,5 +160,11 @@ def _explained(error: Exception) -> BaseException:
         return ClusterError(
             "the same Python packages on executors as on the driver", line.strip(),
             "Install them there, or ship the environment (spark.archives, --py-files).",
+        )  # fmt: skip
+    if any(sign in text for sign in _LOSSES):
+        line = next(part for part in text.splitlines() if part.strip())
+        return RankError(
+            "task processes that live", line.strip(),
+            "They were killed, or ran out of memory: look at the executor's log.",
         )  # fmt: skip
     return error

@@ -20,6 +20,7 @@ __all__ = [
     "bind_address",
     "is_local",
     "is_local_master",
+    "live_executors",
     "nodes_and_cores",
 ]
 
@@ -59,7 +60,7 @@ def nodes_and_cores(sc: SparkContext) -> tuple[int, int]:
     cores = int(conf.get("spark.executor.cores") or 0)
     total = int(conf.get("spark.cores.max") or 0)
     executors = int(conf.get("spark.executor.instances") or 0)
-    executors = executors or (total // cores if cores else 0) or max(_live_executors(sc), 1)
+    executors = executors or (total // cores if cores else 0) or max(live_executors(sc), 1)
     return executors, cores or max((total or sc.defaultParallelism) // executors, 1)
 
 
@@ -72,9 +73,10 @@ def _local_slots(sc: SparkContext) -> int:
     return int(match[1])
 
 
-def _live_executors(sc: SparkContext) -> int:
+def live_executors(sc: SparkContext) -> int:
+    """How many executors are there now; one in local mode."""
     # The driver is one of the block managers that this counts.
-    return int(sc._jsc.sc().getExecutorMemoryStatus().size()) - 1
+    return 1 if is_local(sc) else int(sc._jsc.sc().getExecutorMemoryStatus().size()) - 1
 
 
 def await_executors(sc: SparkContext, wanted: int) -> None:
@@ -82,7 +84,7 @@ def await_executors(sc: SparkContext, wanted: int) -> None:
     if sc.getConf().get("spark.dynamicAllocation.enabled", "false") == "true":
         return  # they come when there is work
     deadline = time.monotonic() + EXECUTORS_S
-    while (found := _live_executors(sc)) < wanted:
+    while (found := live_executors(sc)) < wanted:
         if time.monotonic() > deadline:
             logger.warning(
                 "Only %d of %d executors came within %.0f s. Does the cluster have enough free "

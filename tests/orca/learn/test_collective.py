@@ -18,7 +18,8 @@ import psutil
 import pytest
 from pyspark import cloudpickle
 
-from zoo.cluster.launch import attend, launch, launcher_for, pickled
+from zoo.cluster.launch import attend, launcher_for, pickled
+from zoo.cluster.round import launch
 from zoo.cluster.local import LocalLauncher
 from zoo.cluster.meeting import Invitation, Member
 from zoo.errors import RankError

@@ -13,8 +13,8 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,12 +31,15 @@ from zoo.orca.data.plan import TensorPlan
 from zoo.orca.data.rows import FrameRows, Pieces, Rows
 from zoo.orca.data.shard import Shard, ShardWriter
 
-__all__ = ["Ingested", "forget_ingested", "ingest", "raise_flaws"]
+__all__ = ["Ingested", "forget_ingested", "ingest", "raise_flaws", "restore"]
 
 _log = logging.getLogger(__name__)
 # For how long, and how often, the files of a failed job's last tasks are looked for.
 _LATE_S, _LOOK_S = 60.0, 1.0
-_RESULT = "shard long, rows long, host string, path string, bytes long, layout string, flaws string"
+_RESULT = (
+    "shard long, rows long, host string, path string, bytes long, checksum long, layout string, "
+    "flaws string"
+)
 
 
 @dataclass(frozen=True)
@@ -137,11 +140,64 @@ def forget_ingested(result: Ingested | None = None) -> None:
         _remove(entry.result.shards)
 
 
-def _run(source: Rows, plan: TensorPlan) -> list[Mapping[str, Any]]:
+def restore(source: Rows, result: Ingested, lost: Collection[int]) -> Ingested:
+    """Write shards that are gone once more, from the rows that Spark still knows how to make.
+
+    Partitions whose shards are there are not read.
+
+    Args:
+        source: The rows that were ingested.
+        result: Their shards.
+        lost: The numbers (`Shard.index`) of those that are gone.
+
+    Returns:
+        All shards, with the new places.
+
+    Raises:
+        InputError: A partition has other rows than before, so training cannot go on with it.
+    """
+    start = time.perf_counter()
+    before = {s.index: s for s in result.shards if s.index in lost}
+    rows = _run(source, result.plan, only=frozenset(before))
+    found = {s.index: s for s in _shards([row for row in rows if row["rows"]])}
+    for index, old in before.items():
+        new = found.get(index)
+        if new is None or new.rows != old.rows:
+            _remove(found.values())
+            raise InputError(
+                "the same rows when a partition is computed again",
+                f"{new.rows if new else 0} rows instead of {old.rows} in partition {index}",
+                "Its source has changed, or its query gives another result each time: write the "
+                "frame to Parquet before training, and read it from there.",
+            )
+        if new.checksum != old.checksum:
+            _log.warning(
+                "partition %d came back with its rows in another order, or with other values: in "
+                "this epoch some of them may be used twice and others not at all. Sort the frame "
+                "or write it to Parquet before training to be exact.",
+                index,
+            )
+    shards = tuple(found.get(s.index, s) for s in result.shards)
+    done = replace(result, shards=shards)
+    for at, entry in enumerate(_kept):
+        if entry.result is result:
+            _kept[at] = entry._replace(result=done)
+    _log.warning(
+        "%d lost shards were computed again in %.2f s", len(found), time.perf_counter() - start
+    )
+    return done
+
+
+def _run(
+    source: Rows, plan: TensorPlan, *, only: frozenset[int] | None = None
+) -> list[Mapping[str, Any]]:
     name = f"zoo-shards-{uuid.uuid4().hex[:12]}"
     tensors = len(plan.tensors)
 
     def write(pieces: Pieces) -> Iterator[pa.RecordBatch]:
+        task = TaskContext.get()
+        if only is not None and task is not None and task.partitionId() not in only:
+            return iter(())
         return write_partition(pieces, tensors, name)
 
     try:
@@ -168,6 +224,7 @@ def write_partition(pieces: Pieces, tensors: int, name: str) -> Iterator[pa.Reco
         shutil.rmtree(folder, ignore_errors=True)
     values = [
         task.partitionId(), rows, host_key(), str(folder) if rows else "", writer.bytes,
+        writer.checksum,
         json.dumps([(t.dtype, t.shape) for t in pieces.tensors]),
         json.dumps([asdict(f) for f in pieces.flaws.values()]),
     ]  # fmt: skip
@@ -270,7 +327,8 @@ def _common_layout(plan: TensorPlan, parts: Sequence[Any]) -> list[tuple[str, tu
 
 
 def _shards(rows: Sequence[Any]) -> tuple[Shard, ...]:
-    return tuple(Shard(r["shard"], r["rows"], r["host"], r["path"], r["bytes"]) for r in rows)
+    fields = ("shard", "rows", "host", "path", "bytes", "checksum")
+    return tuple(Shard(*(row[name] for name in fields)) for row in rows)
 
 
 def _find_kept(source: Rows, blocks: object, plan: TensorPlan) -> Ingested | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,7 @@ class Shard:
         host: Key of the host whose disk it is on.
         path: The folder; empty when the shard has no rows.
         bytes: Size of its files.
+        checksum: Of the rows in their order: the same when they are computed again.
     """
 
     index: int
@@ -74,6 +76,7 @@ class Shard:
     host: str
     path: str
     bytes: int
+    checksum: int = 0
 
 
 class ShardWriter:
@@ -81,6 +84,7 @@ class ShardWriter:
 
     def __init__(self, folder: Path, tensors: int) -> None:
         self.folder, self.rows, self.bytes = folder, 0, 0
+        self._sums: dict[str, int] = {}
         folder.mkdir(parents=True, mode=0o700)
         self._files: list[BinaryIO] = [(folder / str(k)).open("wb") for k in range(tensors)]
         self._sizes: dict[int, BinaryIO] = {}
@@ -95,8 +99,17 @@ class ShardWriter:
                 self._write(self._files[k], array)
         self.rows += len(arrays[0])
 
+    @property
+    def checksum(self) -> int:
+        """Of all that was written, in its order."""
+        return zlib.crc32(repr(sorted(self._sums.items())).encode())
+
     def _write(self, file: BinaryIO, array: np.ndarray) -> None:
-        file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        file.write(data)
+        # File by file: how rows were cut into pieces does not matter.
+        name = Path(file.name).name
+        self._sums[name] = zlib.crc32(data, self._sums.get(name, 0))
         self.bytes += array.nbytes
 
     def _sizes_file(self, tensor: int) -> BinaryIO:

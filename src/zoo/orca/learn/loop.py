@@ -1,10 +1,14 @@
-"""The loop of one rank: batches in, gradients out, agreement, update. No framework in here."""
+"""The loop of one rank: batches in, gradients out, agreement, update. No framework in here.
+
+A round may end between any two steps, and the loop can begin at any of them. What a rank holds
+after a step is whole; while it changes, nobody interrupts the rank (`Member.held`).
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +17,24 @@ from zoo.cluster.meeting import Member
 from zoo.errors import InputError
 from zoo.orca.learn.collective import Collective
 
-__all__ = ["EpochStats", "Feed", "Learner", "StepSums", "run_epochs"]
+__all__ = ["EpochStats", "Feed", "Learner", "Loop", "Observer", "Position", "StepSums"]
+
+_SUMS = 6
+
+
+@dataclass
+class Position:
+    """Where training stands.
+
+    Attributes:
+        epoch: Epochs done.
+        step: Steps done in the running epoch.
+        iteration: Steps done in all.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    iteration: int = 0
 
 
 @dataclass
@@ -21,19 +42,23 @@ class StepSums:
     """What every step adds up over the ranks besides the gradients.
 
     Attributes:
-        array: Ranks that still have batches, rows, weight of the rows in the loss, and weight
-            times loss.
+        array: Ranks that still have batches, rows, weight of the rows in the loss, weight times
+            loss, ranks that want the fit to stop, ranks that were asked to leave.
     """
 
-    array: np.ndarray = field(default_factory=lambda: np.zeros(4))
+    array: np.ndarray = field(default_factory=lambda: np.zeros(_SUMS))
 
     def set(self, rows: int, weight: float, loss: float) -> None:
         """This rank's part."""
-        self.array[:] = (1.0, rows, weight, loss)
+        self.array[:4] = (1.0, rows, weight, loss)
 
     def clear(self) -> None:
         """This rank has no batch any more."""
-        self.array[:] = 0.0
+        self.array[:4] = 0.0
+
+    def vote(self, *, stop: bool, leave: bool) -> None:
+        """Whether this rank wants the fit, or the round, to end after the step."""
+        self.array[4:] = (stop, leave)
 
     @property
     def active(self) -> bool:
@@ -55,6 +80,16 @@ class StepSums:
         """Mean loss of the step."""
         return float(self.array[3] / self.array[2]) if self.array[2] else float("nan")
 
+    @property
+    def stop(self) -> bool:
+        """Whether the fit should end."""
+        return bool(self.array[4])
+
+    @property
+    def leave(self) -> bool:
+        """Whether the round should end."""
+        return bool(self.array[5])
+
 
 @dataclass
 class EpochStats:
@@ -64,29 +99,43 @@ class EpochStats:
         epoch: Counted from 1.
         steps: Steps taken.
         rows: Rows over all ranks.
-        loss: Mean loss over the rows.
+        loss_sum: Loss times rows, summed over the steps.
         last_loss: Loss of the last step.
         own_rows: Rows of this rank.
-        own_loss: Mean loss over them.
+        own_loss_sum: Its loss times its rows.
         data_s: Waiting for batches.
         compute_s: Forward, backward, update.
         sync_s: Agreeing with other ranks, waiting for them included.
         seconds: The whole epoch, validation not included.
+        validate_s: Validation.
         validation: Results of validation, by name.
+        extra: Numbers that callbacks and operators add.
     """
 
     epoch: int
     steps: int = 0
     rows: int = 0
-    loss: float = 0.0
+    loss_sum: float = 0.0
     last_loss: float = float("nan")
     own_rows: int = 0
-    own_loss: float = 0.0
+    own_loss_sum: float = 0.0
     data_s: float = 0.0
     compute_s: float = 0.0
     sync_s: float = 0.0
     seconds: float = 0.0
+    validate_s: float = 0.0
     validation: dict[str, float] = field(default_factory=dict)
+    extra: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the rows."""
+        return self.loss_sum / max(1, self.rows)
+
+    @property
+    def own_loss(self) -> float:
+        """Mean loss over the rows of this rank."""
+        return self.own_loss_sum / max(1, self.own_rows)
 
 
 class Feed(Protocol):
@@ -98,8 +147,8 @@ class Feed(Protocol):
 
     steps: int | None
 
-    def epoch(self, epoch: int) -> Iterator[Any]:
-        """Batches in order; None for a step in which this rank has no rows."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """Batches from step `start` on; None for a step in which this rank has no rows."""
 
 
 class Learner(Protocol):
@@ -111,90 +160,208 @@ class Learner(Protocol):
     def begin_epoch(self, epoch: int) -> None:
         """Prepare for an epoch."""
 
+    def begin_step(self, iteration: int) -> None:
+        """Prepare for a step: its randomness depends on its number and the rank alone."""
+
     def backward(self, batch: Any, sums: StepSums) -> None:
         """Compute gradients of a batch into the buffers; without one, clear them."""
 
     def update(self, sums: StepSums) -> None:
         """Take the optimizer's step, from buffers summed over the ranks."""
 
+    def settle(self, stats: EpochStats) -> None:
+        """Agree on what is not gradients, at the end of an epoch."""
+
+    def validate(self) -> dict[str, float]:
+        """Score the validation data; empty without."""
+
     def end_epoch(self, stats: EpochStats) -> None:
-        """Settle what is not gradients, validate, snapshot."""
+        """Advance what advances once an epoch."""
 
 
-def run_epochs(
-    member: Member,
-    learner: Learner,
-    feed: Feed,
-    *,
-    epochs: range,
-    on_step: Callable[[EpochStats], None] = lambda _: None,
-) -> list[EpochStats]:
-    """Train for some epochs.
+class Observer:
+    """Sees what happens in a rank; the base sees nothing.
+
+    Attributes:
+        wants_stop: The fit should end after this step.
+        may_stop: It may come to want that, so ranks ask each other after every epoch.
+    """
+
+    wants_stop: bool = False
+    may_stop: bool = False
+
+    def epoch_begins(self, stats: EpochStats) -> None:
+        """An epoch begins, or goes on in another round."""
+
+    def step_done(self, stats: EpochStats, sums: StepSums) -> None:
+        """A step is done."""
+
+    def epoch_ends(self, stats: EpochStats) -> None:
+        """An epoch is done, validation included; the position is still in it."""
+
+    def epoch_done(self, stats: EpochStats) -> None:
+        """The position is at the beginning of the next epoch."""
+
+
+class Loop:
+    """The steps of a rank in one round.
 
     Args:
         member: This rank.
         learner: The model.
         feed: Its batches.
-        epochs: Numbers of the epochs, counted from 0.
-        on_step: Called after every step; must be quick.
+        position: Where training stands; moves on with every step.
+        observer: Sees what happens.
+        begun: What there is of the running epoch, when it was begun in another round.
+
+    Attributes:
+        left: The ranks agreed to end the round before the work was done.
+        stopped: The ranks agreed to end the fit.
     """
-    sums = StepSums()
-    collective = Collective(member, [sums.array, *learner.buffers()])
-    try:
-        return [_epoch(learner, feed, collective, sums, epoch, on_step) for epoch in epochs]
-    finally:
-        collective.close()
 
+    def __init__(
+        self,
+        member: Member,
+        learner: Learner,
+        feed: Feed,
+        position: Position,
+        *,
+        observer: Observer,
+        begun: EpochStats | None = None,
+    ) -> None:
+        self._member, self._learner, self._feed = member, learner, feed
+        self.position, self._observer = position, observer
+        self.stats = begun if begun is not None and position.step else EpochStats(0)
+        self.left = self.stopped = False
+        self._sums = StepSums()
+        self._collective: Collective | None = None
+        self._buffers: list[np.ndarray] = []
+        self._doing, self._since = "starting", time.monotonic()
 
-def _epoch(
-    learner: Learner,
-    feed: Feed,
-    collective: Collective,
-    sums: StepSums,
-    epoch: int,
-    on_step: Callable[[EpochStats], None],
-) -> EpochStats:
-    stats, clock = EpochStats(epoch + 1), time.perf_counter
-    learner.begin_epoch(epoch)
-    batches, ended = feed.epoch(epoch), object()
-    start = now = clock()
-    while True:
-        batch = next(batches, ended)
-        fetched = clock()
-        stats.data_s += fetched - now
-        if batch is ended:
-            if feed.steps is not None:
-                break
-            learner.backward(None, sums)
-            # After it: no batch any more is not the same as none in this step.
-            sums.clear()
-        else:
-            learner.backward(batch, sums)
-            stats.own_rows += int(sums.array[1])
-            stats.own_loss += sums.loss * sums.array[1] if sums.array[2] else 0.0
-        computed = clock()
-        collective.all_reduce()
-        agreed = clock()
-        if not sums.active:
-            break
-        if sums.rows:
-            learner.update(sums)
-            stats.steps += 1
-            stats.rows += sums.rows
-            stats.last_loss = sums.loss
-            stats.loss += stats.last_loss * sums.rows
+    def run(self, until: int) -> None:
+        """Train until so many epochs are done, or the round ends."""
+        try:
+            while self.position.epoch < until and not self.left and not self.stopped:
+                self._epoch()
+        finally:
+            if self._collective is not None:
+                self._collective.close()
+
+    def describe(self) -> dict[str, Any]:
+        """What this rank is doing, for its signs of life."""
+        at = self.position
+        return {
+            "doing": self._doing,
+            "for_s": round(time.monotonic() - self._since, 1),
+            "epoch": at.epoch + 1,
+            "step": at.step,
+            "iteration": at.iteration,
+        }
+
+    def begun(self) -> dict[str, Any]:
+        """What there is of the running epoch, as plain values."""
+        return asdict(self.stats)
+
+    def _connect(self) -> Collective:
+        """What adds over the ranks; made anew when the learner has other arrays than before."""
+        buffers = self._learner.buffers()
+        same = len(buffers) == len(self._buffers)
+        same = same and all(a is b for a, b in zip(buffers, self._buffers, strict=True))
+        if self._collective is None or not same:
+            if self._collective is not None:
+                self._collective.close()
+            self._collective = Collective(self._member, [self._sums.array, *buffers])
+            self._buffers = buffers
+        return self._collective
+
+    def _epoch(self) -> None:
+        at, learner = self.position, self._learner
+        if not at.step:
+            self.stats = EpochStats(at.epoch + 1)
+        learner.begin_epoch(at.epoch)
+        self._observer.epoch_begins(self.stats)
+        begin = time.perf_counter()
+        self._steps(self._connect(), self._sums)
+        self.stats.seconds += time.perf_counter() - begin
+        if self.left or self.stopped:
+            return
+        if not self.stats.steps:
+            raise InputError(
+                "batches to train on",
+                f"none in epoch {at.epoch + 1}",
+                "Let the data creator return a loader that can be gone through once an epoch.",
+            )
+        self._end_epoch()
+
+    def _steps(self, collective: Collective, sums: StepSums) -> None:
+        """Steps until the epoch or the round ends."""
+        stats, at, learner, member = self.stats, self.position, self._learner, self._member
+        clock, observer = time.perf_counter, self._observer
+        batches, ended = self._feed.epoch(at.epoch, at.step), object()
         now = clock()
-        stats.sync_s += agreed - computed
-        stats.compute_s += computed - fetched + now - agreed
-        on_step(stats)
-    if not stats.steps:
-        raise InputError(
-            "batches to train on",
-            f"none in epoch {epoch + 1}",
-            "Let the data creator return a loader that can be gone through once an epoch.",
-        )
-    stats.loss /= max(1, stats.rows)
-    stats.own_loss /= max(1, stats.own_rows)
-    stats.seconds = clock() - start
-    learner.end_epoch(stats)
-    return stats
+        while True:
+            self._now("waiting for data")
+            batch = next(batches, ended)
+            fetched = clock()
+            stats.data_s += fetched - now
+            self._now("computing")
+            if batch is ended:
+                if self._feed.steps is not None:
+                    return
+                learner.backward(None, sums)
+                # After it: no batch any more is not the same as none in this step.
+                sums.clear()
+            else:
+                learner.begin_step(at.iteration)
+                learner.backward(batch, sums)
+                rows, mean = int(sums.array[1]), sums.loss if sums.array[2] else 0.0
+            sums.vote(stop=observer.wants_stop, leave=member.asked_to_leave)
+            computed = clock()
+            self._now("waiting for other ranks")
+            collective.all_reduce()
+            agreed = clock()
+            if not sums.active:
+                return
+            # From here to the end of the step it is not whole.
+            member.held = True
+            if batch is not ended:
+                stats.own_rows += rows
+                stats.own_loss_sum += mean * rows
+            if sums.rows:
+                learner.update(sums)
+                stats.steps += 1
+                stats.rows += sums.rows
+                stats.last_loss = sums.loss
+                stats.loss_sum += stats.last_loss * sums.rows
+            at.step += 1
+            at.iteration += 1
+            now = clock()
+            stats.sync_s += agreed - computed
+            stats.compute_s += computed - fetched + now - agreed
+            observer.step_done(stats, sums)
+            member.held = False
+            self.left, self.stopped = sums.leave and not sums.stop, sums.stop
+            if self.left or self.stopped:
+                return
+            member.check()
+
+    def _end_epoch(self) -> None:
+        stats, at, learner = self.stats, self.position, self._learner
+        self._now("agreeing at the end of an epoch")
+        learner.settle(stats)
+        self._now("validating")
+        begin = time.perf_counter()
+        stats.validation = learner.validate()
+        stats.validate_s += time.perf_counter() - begin
+        self._member.held = True
+        learner.end_epoch(stats)
+        self._observer.epoch_ends(stats)
+        at.epoch, at.step = at.epoch + 1, 0
+        self._observer.epoch_done(stats)
+        self._member.held = False
+        self._member.check()
+        if self._observer.may_stop:
+            self.stopped = any(self._member.share(self._observer.wants_stop))
+
+    def _now(self, doing: str) -> None:
+        self._doing, self._since = doing, time.monotonic()

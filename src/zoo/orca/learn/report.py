@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from zoo.orca.learn.loop import EpochStats
 
-__all__ = ["FitReport", "RankTimes"]
+__all__ = ["FitReport", "RankTimes", "RoundFacts", "rank_times"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,23 @@ class RankTimes:
 
 
 @dataclass(frozen=True)
+class RoundFacts:
+    """One round: a stretch of training by the same ranks.
+
+    Attributes:
+        ranks: How many; 0 when it did not begin.
+        start_s: Until the first word from a rank that trains.
+        seconds: The whole round.
+        ended: Why it ended.
+    """
+
+    ranks: int
+    start_s: float
+    seconds: float
+    ended: str
+
+
+@dataclass(frozen=True)
 class FitReport:
     """One fit. `print(report)` shows it as a table.
 
@@ -44,6 +61,8 @@ class FitReport:
         epochs: How many.
         bytes_ingested: Size of the shards.
         ranks: Times of every rank.
+        rounds: Stretches between which ranks changed; one when nothing happened.
+        validate_s: Validation, part of no other figure.
     """
 
     seconds: float
@@ -54,6 +73,8 @@ class FitReport:
     epochs: int
     bytes_ingested: int
     ranks: tuple[RankTimes, ...]
+    rounds: tuple[RoundFacts, ...] = ()
+    validate_s: float = 0.0
 
     @property
     def rows_per_s(self) -> float:
@@ -63,7 +84,7 @@ class FitReport:
     @property
     def steady_rows_per_s(self) -> float:
         """Rows a second while training."""
-        return self.rows * self.epochs / self.train_s
+        return self.rows * self.epochs / self.train_s if self.train_s else 0.0
 
     def __str__(self) -> str:
         head = (
@@ -80,17 +101,24 @@ class FitReport:
 
 
 def rank_times(
-    epochs: Sequence[Sequence[EpochStats]], ready: Sequence[float]
+    epochs: Sequence[Sequence[EpochStats]], ready: Mapping[int, float]
 ) -> tuple[RankTimes, ...]:
-    """Sum the epochs of every rank."""
+    """Sum the epochs of every rank.
+
+    Args:
+        epochs: For every epoch its ranks.
+        ready: How long each rank took to be ready.
+    """
+    size = max((len(ranks) for ranks in epochs), default=0)
+    by_rank = [[ranks[r] for ranks in epochs if r < len(ranks)] for r in range(size)]
     return tuple(
         RankTimes(
             rank,
             sum(e.own_rows for e in own),
-            ready_s,
+            ready.get(rank, 0.0),
             sum(e.data_s for e in own),
             sum(e.compute_s for e in own),
             sum(e.sync_s for e in own),
         )
-        for rank, (own, ready_s) in enumerate(zip(epochs, ready, strict=True))
+        for rank, own in enumerate(by_rank)
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,45 @@ class Batch:
     features: tuple[Any, ...]
     targets: tuple[Any, ...]
     rows: int
+
+    def parts(self, count: int) -> list[Batch]:
+        """At most so many parts of about equal size, in order, none of them empty."""
+        count = min(count, self.rows)
+        if count <= 1:
+            return [self]
+        ends = [k * self.rows // count for k in range(count + 1)]
+        return [
+            Batch(
+                tuple(_cut(f, low, high) for f in self.features),
+                tuple(_cut(t, low, high) for t in self.targets),
+                high - low,
+            )
+            for low, high in itertools.pairwise(ends)
+        ]
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device; the same one where it is there already."""
+        if device.type == "cpu":
+            return self
+        return Batch(
+            tuple(_moved(f, device) for f in self.features),
+            tuple(_moved(t, device) for t in self.targets),
+            self.rows,
+        )
+
+
+def _cut(value: Any, low: int, high: int) -> Any:
+    if isinstance(value, torch.Tensor | np.ndarray | list):
+        return value[low:high]
+    raise InputError(
+        "tensors in the batches, to go through them in parts",
+        type(value).__name__,
+        "Use gradient_accumulation=1 with this loader, or let it return tensors.",
+    )
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
 
 
 @dataclass(frozen=True)
@@ -85,6 +126,16 @@ class ShardBatches:
 
     def __init__(self, source: ShardSource, member: Member) -> None:
         here = member.neighbours
+        host = member.arrival.host
+        # All look before any of them begins, so that all lost shards are known at once.
+        mine = [s for s in source.shards if s.host == host]
+        lost = [s.index for s in mine if not Path(s.path).is_dir()]
+        everyone = sorted({k for part in member.share(lost) for k in part})
+        if everyone:
+            raise ShardsLostError(
+                "the shards of every host on its disk", f"{len(everyone)} missing",
+                "They are computed again.", everyone,
+            )  # fmt: skip
         try:
             self._feed = ShardFeed(
                 source.plan,
@@ -103,9 +154,9 @@ class ShardBatches:
         self._cut = len(source.plan.features)
         self.steps: int | None = self._feed.steps
 
-    def epoch(self, epoch: int) -> Iterator[Batch | None]:
-        """Batches in order; None for a step without rows for this rank."""
-        for starts, arrays in self._feed.epoch(epoch):
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch | None]:
+        """Batches from step `start` on; None for a step without rows for this rank."""
+        for starts, arrays in self._feed.epoch(epoch, start):
             sizes = np.diff(starts).tolist()
             views = zip(*(torch.from_numpy(a).split(sizes) for a in arrays), strict=True)
             for rows, tensors in zip(sizes, views, strict=True):
@@ -144,16 +195,17 @@ class LoaderBatches:
         if not any(n for n in same):
             raise InputError("rows to work on", "an empty dataset", "Check the data creator.")
 
-    def epoch(self, epoch: int) -> Iterator[Batch | None]:
-        """Batches in order; None for a step without rows for this rank."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch | None]:
+        """Batches from step `start` on; None for a step without rows for this rank."""
         if self._rows is None or self.steps is None:
-            for item in self._loader:
+            # A loader that cannot be told where to begin is read again up to there.
+            for item in itertools.islice(self._loader, start, None):
                 yield _batch(item)
             return
         shuffle = isinstance(self._loader.sampler, RandomSampler)
         key = (self._source.seed, epoch, 0)
         order = ShardOrder(self._rows, key, window=window_rows(1), shuffle=shuffle)
-        ends = step_bounds([self._rows], self.steps, range(self.steps))[:, 0].tolist()
+        ends = step_bounds([self._rows], self.steps, range(start, self.steps))[:, 0].tolist()
         rank, size = self._place
         picked = []
         for low, high in zip(ends, ends[1:], strict=False):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -18,27 +15,34 @@ from zoo.cluster.session import active_session
 from zoo.errors import ContractError, InputError, NotYetError
 from zoo.orca.data.frame import as_frame, select_columns
 from zoo.orca.data.plan import Columns, Decoder, TensorPlan
+from zoo.orca.data.storage import locate
 from zoo.orca.data.xshards.spark_xshards import SparkXShards
-from zoo.orca.learn.loop import EpochStats
+from zoo.orca.learn.callback import Callback
+from zoo.orca.learn.keeper import FitKeeper, write_whole
+from zoo.orca.learn.loggers import Logger
+from zoo.orca.learn.loop import EpochStats, Position
 from zoo.orca.learn.metrics import Metric
 from zoo.orca.learn.pytorch.batches import LoaderSource
-from zoo.orca.learn.pytorch.fitting import World, evaluate_on_ranks, train
+from zoo.orca.learn.pytorch.fitting import FitSettings, World, evaluate_on_ranks, train
 from zoo.orca.learn.pytorch.inputs import Inputs, require_same_kind
-from zoo.orca.learn.pytorch.learner import Scorer
-from zoo.orca.learn.pytorch.recipe import (
-    Built,
-    Recipe,
-    build,
-    load_state,
-    save_state,
-)
+from zoo.orca.learn.pytorch.observer import SnapshotOrder
+from zoo.orca.learn.pytorch.recipe import Built, Recipe, build
+from zoo.orca.learn.pytorch.resume import newest_state, read_checkpoint
+from zoo.orca.learn.pytorch.rounds import Start
+from zoo.orca.learn.pytorch.scorer import Scorer
 from zoo.orca.learn.pytorch.scoring import (
     evaluate_rows,
     predict_shards,
     prediction_column,
     prediction_type,
 )
+from zoo.orca.learn.pytorch.state import State, apply_state, load_state, read_state, save_state
+from zoo.orca.learn.recovery import Recovery
 from zoo.orca.learn.report import FitReport
+from zoo.orca.learn.snapshots import SnapshotStore, seal
+from zoo.orca.learn.spark_estimator import SparkEstimator
+from zoo.orca.learn.summary import TensorBoardSummary
+from zoo.orca.learn.trigger import EveryEpoch, Trigger
 
 __all__ = ["Estimator", "TorchEstimator"]
 
@@ -66,15 +70,23 @@ class Estimator:
         model_dir: str | None = None,
         backend: str = "spark",
         decoders: Mapping[str, Decoder] | None = None,
+        min_workers: int = 1,
+        max_workers: int | None = None,
+        precision: str | None = None,
+        gradient_accumulation: int = 1,
+        recovery: Recovery | None = None,
+        keep_snapshots: int | None = 3,
     ) -> TorchEstimator:
         """Make an estimator; nothing runs yet.
 
         Args:
             model: A module, or a function `f(config)` that makes one.
-            optimizer: A torch optimizer over the module's parameters, a function
-                `f(model, config)` that makes one, or None for plain SGD.
+            optimizer: A torch optimizer over the module's parameters, one of
+                `zoo.orca.learn.optimizers`, a function `f(model, config)` that makes one, or None
+                for plain SGD.
             loss: A torch loss, any function `(output, target)`, a function `f(config)` that makes
-                one, or None when the model's output is the loss.
+                one, a list with one loss for each output, or None when the model's output is the
+                loss.
             metrics: One or several of `zoo.orca.learn.metrics`.
             scheduler_creator: `f(optimizer, config)` that makes a learning-rate schedule.
             training_operator_cls: Not available yet.
@@ -85,10 +97,21 @@ class Estimator:
                 all (None).
             use_tqdm: Show a progress bar even when nobody seems to look.
             workers_per_node: Ranks of each executor, which share its cores.
-            model_dir: Where the state is saved after every fit.
+            model_dir: Where snapshots are kept, on any file system that the driver reaches:
+                after every epoch unless `fit` is told otherwise.
             backend: `"spark"`: ranks are Spark tasks.
             decoders: For binary columns, a function from bytes to an array, such as
                 `zoo.orca.data.image.ImageDecoder`; for columns of numbers, a dtype.
+            min_workers: Ranks with which training begins, or goes on after a loss, when no more
+                are there.
+            max_workers: Most ranks; None for `workers_per_node` on every executor that Spark has
+                when a round begins. With dynamic allocation, ask for as many as you want: Spark
+                starts executors for them, and ranks join while the fit runs.
+            precision: `"bf16"` or `"fp16"`: forward and loss in mixed precision.
+            gradient_accumulation: Parts in which each rank goes through its rows of a step: the
+                update of a large batch with the memory of a small one.
+            recovery: What is put up with when ranks are lost; `Recovery()` by default.
+            keep_snapshots: Newest snapshots of a fit to keep in `model_dir`; None keeps all.
 
         Raises:
             InputError: An argument cannot be used.
@@ -110,6 +133,8 @@ class Estimator:
             scheduler_creator=scheduler_creator,
             scheduler_step_freq=scheduler_step_freq,
             config=_checked_config(config),
+            precision=precision,
+            accumulate=gradient_accumulation,
         )
         if scheduler_step_freq not in ("batch", "epoch", None):
             raise InputError(
@@ -117,14 +142,26 @@ class Estimator:
                 repr(scheduler_step_freq),
                 "Choose one of the three.",
             )
+        if precision not in ("bf16", "fp16", None):
+            raise InputError("precision 'bf16', 'fp16' or None", repr(precision), "Choose one.")
         _require_count("workers_per_node", workers_per_node)
+        _require_count("gradient_accumulation", gradient_accumulation)
+        _require_count("min_workers", min_workers)
+        if max_workers is not None:
+            _require_count("max_workers", max_workers)
+            if max_workers < min_workers:
+                raise InputError(
+                    "max_workers of at least min_workers", f"{max_workers} and {min_workers}",
+                    "Swap them.",
+                )  # fmt: skip
         return TorchEstimator(
             recipe,
             metrics=metrics,
-            workers_per_node=workers_per_node,
-            model_dir=model_dir,
+            crew=Workers(workers_per_node, min_workers, max_workers),
+            snapshots=(model_dir, keep_snapshots),
             decoders=decoders,
             show_progress=True if use_tqdm else None,
+            recovery=recovery or Recovery(),
         )
 
 
@@ -150,7 +187,22 @@ def _checked_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
     return settings
 
 
-class TorchEstimator:
+@dataclass(frozen=True)
+class Workers:
+    """How many ranks an estimator asks for.
+
+    Attributes:
+        per_node: On every executor.
+        least: Fewer do not train.
+        most: More are not used; None for all executors.
+    """
+
+    per_node: int
+    least: int
+    most: int | None
+
+
+class TorchEstimator(SparkEstimator):
     """Trains a PyTorch model on Spark data, and predicts and evaluates with it.
 
     Made by `Estimator.from_torch`. Data is a Spark DataFrame, a pandas DataFrame, a
@@ -165,17 +217,22 @@ class TorchEstimator:
         recipe: Recipe,
         *,
         metrics: Any,
-        workers_per_node: int,
-        model_dir: str | None,
+        crew: Workers,
+        snapshots: tuple[str | None, int | None],
         decoders: Mapping[str, Decoder] | None,
         show_progress: bool | None,
+        recovery: Recovery,
     ) -> None:
+        super().__init__()
         self._recipe, self._metrics = recipe, metrics
         Metric.convert_metrics_dict(metrics, "pytorch")
-        self._workers_per_node, self._model_dir = workers_per_node, model_dir
+        self._crew, (self._model_dir, self._keep_snapshots) = crew, snapshots
         self._decoders, self._show_progress = dict(decoders or {}), show_progress
+        self._recovery = recovery
         self._built_once: Built | None = None
-        self._epochs = self._iterations = 0
+        self._position = Position()
+        # Read from a file, inside an epoch: the next fit goes on there.
+        self._begun: State | None = None
         self._plan: TensorPlan | None = None
         self._report: FitReport | None = None
 
@@ -206,8 +263,14 @@ class TorchEstimator:
         feature_cols: Columns | None = None,
         label_cols: Columns | None = None,
         validation_data: Any = None,
+        callbacks: Sequence[Callback | Logger] = (),
+        checkpoint_trigger: Any = None,
+        resume: bool | str = False,
     ) -> list[Any]:
         """Train on; a second call continues where the first ended.
+
+        Ranks that are lost on the way are replaced, and what they held is computed again: the
+        result is that of an undisturbed fit. `report` tells what happened.
 
         Args:
             data: Training data, see the class.
@@ -221,10 +284,20 @@ class TorchEstimator:
                 one matrix. A list inside the list does that explicitly.
             label_cols: Columns of the targets.
             validation_data: Of the same kind as data; evaluated after every epoch.
+            callbacks: Of `zoo.orca.learn.callbacks`, called in every rank; loggers among them
+                (`zoo.orca.learn.loggers`) get the numbers on the driver.
+            checkpoint_trigger: When to write a snapshot to `model_dir`: a trigger of
+                `zoo.orca.learn.trigger`, `"EveryEpoch"`, or None: after every epoch if there is a
+                `model_dir`.
+            resume: Go on from the newest whole snapshot in `model_dir`, in whatever process and
+                with however many ranks, at the very next step; `epochs` then counts from where
+                the interrupted fit began. `"epoch"` goes back to the newest snapshot between two
+                epochs. Without a snapshot the fit begins from scratch.
 
         Returns:
             One dict for each epoch: `epoch`, `batch_count`, `num_samples`, `train_loss`,
-            `last_train_loss`, and with validation data `val_loss` and `val_` with each metric.
+            `last_train_loss`, `lr`, with validation data `val_loss` and `val_` with each metric,
+            and what callbacks added.
 
         Raises:
             ContractError: A needed argument is missing, or kinds of data are mixed.
@@ -244,24 +317,36 @@ class TorchEstimator:
                 validation_data, columns, batch_size, "validation", use="validate"
             )
         seed = int(self._recipe.config.get("seed", 0))
-        order = self._order(range(self._epochs, self._epochs + epochs))
-        done = train(
-            self._world(),
-            source,
-            checked,
-            order,
-            batch_size=batch_size,
-            order_seed=seed if self._recipe.config.get("shuffle", True) else None,
-            show_progress=self._show_progress,
-        )
-        self._epochs, self._iterations = load_state(self._built, done.state)
+        start = self._start(epochs, resume)
+        trigger = self._trigger(checkpoint_trigger)
+        loggers = [c for c in callbacks if isinstance(c, Logger)]
+        if self._tensorboard is not None:
+            loggers.append(TensorBoardSummary(*self._tensorboard))
+        store = None if trigger is None else self._store()
+        with FitKeeper(store, loggers) as keeper:
+            keeper.describe({"batch_size": batch_size, "epochs": epochs, **_shown(self._recipe)})
+            order = {
+                **self._order(start.state),
+                "until": start.until,
+                "limits": self._limits,
+                "callbacks": tuple(c for c in callbacks if not isinstance(c, Logger)),
+                "snapshots": SnapshotOrder(trigger, self._recovery.hold_s),
+                "log_steps": keeper.logs,
+            }
+            settings = FitSettings(
+                batch_size,
+                seed if self._recipe.config.get("shuffle", True) else None,
+                self._recovery,
+                keeper,
+                self._show_progress,
+            )
+            done = train(self._world(), source, checked, order, start, settings)
+        self._position, self._begun = load_state(self._built, done.state), None
+        self._position.step = 0
         self._report, self._plan = done.report, done.plan or self._plan
-        if self._model_dir is not None:
-            self.save(os.path.join(self._model_dir, f"model.{self._iterations}"))
         if reduce_results:
-            return [_epoch_dict(e, profile) for e in done.epochs[0]]
-        by_epoch = zip(*done.epochs, strict=True)
-        return [[_epoch_dict(e, profile, own=True) for e in ranks] for ranks in by_epoch]
+            return [_epoch_dict(ranks[0], profile) for ranks in done.epochs]
+        return [[_epoch_dict(e, profile, own=True) for e in ranks] for ranks in done.epochs]
 
     def evaluate(
         self,
@@ -300,7 +385,8 @@ class TorchEstimator:
                     "num_steps with a DataFrame or XShards", "num_steps with a data creator",
                     "Let the creator return a shorter dataset.",
                 )  # fmt: skip
-            sums = evaluate_on_ranks(self._world(), source, self._order(range(0)))
+            order = {**self._order(self._state()), "until": 0}
+            sums = evaluate_on_ranks(self._world(), source, order)
             scorer = Scorer(self._built, metrics)
             return {**scorer.result(sums), "num_samples": int(sum(s[0][0] for s in sums))}
         rows = source.rows if num_steps is None else source.rows.first(num_steps * batch_size)
@@ -360,47 +446,107 @@ class TorchEstimator:
         Returns:
             The path.
         """
-        path = Path(model_path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        state = save_state(self._built, epoch=self._epochs, iteration=self._iterations)
-        part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            part.write_bytes(state)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(model_path, seal(self._state()))
         return model_path
 
     def load(self, model_path: str) -> TorchEstimator:
         """Continue from a file of `save`, or from a bare `torch.save(model.state_dict())`.
 
+        A snapshot that was taken inside an epoch makes the next fit go on there.
+
         Raises:
             InputError: The file cannot be read as such.
         """
         try:
-            blob = Path(model_path).read_bytes()
+            blob = locate(model_path).read_bytes()
         except OSError as exc:
             raise InputError(
                 "a file written by save()",
                 str(exc),
                 "Cannot load the PyTorch model: check the path.",
             ) from exc
-        self._epochs, self._iterations = load_state(self._built, blob)
+        self._take(read_state(blob))
         return self
+
+    def load_orca_checkpoint(
+        self, path: str, version: int | None = None, prefix: str | None = None
+    ) -> None:
+        """Continue from a snapshot of an earlier fit.
+
+        Args:
+            path: The `model_dir` of that fit, for its newest whole snapshot; the folder of one of
+                its runs, or one file.
+            version: The number in the name of the snapshot: its iteration. `path` must then be
+                the folder of the run.
+            prefix: Needed with `version` by old programs; otherwise without meaning here.
+
+        Raises:
+            ContractError: `version` without `prefix`.
+            InputError: There is no whole snapshot.
+        """
+        self._take(read_state(read_checkpoint(path, version, prefix)))
 
     def shutdown(self, force: bool = False) -> None:
         """Nothing to do: no workers outlive a call. Kept for programs that call it."""
 
     def _world(self) -> World:
-        return World(launcher_for("spark"), self._workers_per_node)
+        crew = self._crew
+        return World(launcher_for("spark"), crew.per_node, crew.least, crew.most)
 
-    def _order(self, epochs: range) -> dict[str, Any]:
-        built = self._built
+    def _state(self) -> bytes:
+        extras = {} if self._begun is None else self._begun.extras
+        return save_state(self._built, self._position, extras)
+
+    def _take(self, state: State) -> None:
+        """Continue from a state that was read."""
+        self._position = apply_state(self._built, state)
+        self._begun = state if self._position.step else None
+
+    def _store(self) -> SnapshotStore:
+        assert self._model_dir is not None
+        return SnapshotStore(self._model_dir, keep=self._keep_snapshots)
+
+    def _trigger(self, wanted: Any) -> Trigger | None:
+        trigger = Trigger.convert_trigger(wanted)
+        if trigger is not None and not isinstance(trigger, Trigger):
+            raise InputError(
+                "checkpoint_trigger as a trigger of zoo.orca.learn.trigger", repr(wanted),
+                "Use SeveralIteration(100), for example.",
+            )  # fmt: skip
+        if self._model_dir is None:
+            if trigger is not None:
+                raise InputError(
+                    "a model_dir for snapshots", "checkpoint_trigger without one",
+                    "Pass model_dir to Estimator.from_torch.",
+                )  # fmt: skip
+            return None
+        return trigger or EveryEpoch()
+
+    def _start(self, epochs: int, resume: bool | str) -> Start:
+        """Where a fit begins, and where it will end."""
+        if resume not in (True, False, "epoch"):
+            raise InputError("resume as True, False or 'epoch'", repr(resume), "Choose one.")
+        if resume and self._model_dir is None:
+            raise InputError(
+                "a model_dir to resume from", "None", "Pass model_dir to Estimator.from_torch."
+            )
+        found = newest_state(self._store(), between_epochs=resume == "epoch") if resume else None
+        if found is not None:
+            self._take(found)
+            first = int(found.extras.get("fit", {}).get("first_epoch", 0))
+            return Start(self._state_of(found), first, first + epochs, found.extras)
+        first = self._position.epoch
+        extras = {} if self._begun is None else self._begun.extras
+        return Start(self._state(), first, first + epochs, extras)
+
+    def _state_of(self, state: State) -> bytes:
+        return save_state(self._built, self._position, state.extras)
+
+    def _order(self, state: bytes) -> dict[str, Any]:
         return {
             "recipe": pickled(self._recipe, "a model, optimizer, loss and scheduler"),
-            "state": save_state(built, epoch=self._epochs, iteration=self._iterations),
+            "state": state,
             "metrics": Metric.convert_metrics_dict(self._metrics, "pytorch"),
-            "epochs": epochs,
             "threads": self._world().threads,
             "seed": int(self._recipe.config.get("seed", 0)),
         }
@@ -416,6 +562,12 @@ def _require_count(name: str, value: object) -> None:
         raise ContractError(f"{name} as a whole number of 1 or more", repr(value), "Correct it.")
 
 
+def _shown(recipe: Recipe) -> dict[str, Any]:
+    """What loggers write down of a recipe."""
+    plain = {k: v for k, v in recipe.config.items() if isinstance(v, str | int | float | bool)}
+    return {"precision": recipe.precision, "gradient_accumulation": recipe.accumulate, **plain}
+
+
 def _epoch_dict(epoch: EpochStats, profile: bool, *, own: bool = False) -> dict[str, Any]:
     result: dict[str, Any] = {
         "epoch": epoch.epoch,
@@ -423,6 +575,7 @@ def _epoch_dict(epoch: EpochStats, profile: bool, *, own: bool = False) -> dict[
         "num_samples": epoch.own_rows if own else epoch.rows,
         "train_loss": epoch.own_loss if own else epoch.loss,
         "last_train_loss": epoch.last_loss,
+        **epoch.extra,
     }
     for name, value in epoch.validation.items():
         result[name if name.startswith("val_") else f"val_{name}"] = value

@@ -18,8 +18,8 @@ from zoo.orca.data.rows import FrameRows
 from zoo.orca.data.xshards.rows import ShardRows, plan_dicts, shard_rows
 from zoo.orca.data.xshards.spark_xshards import SparkXShards
 from zoo.orca.learn.pytorch.batches import LoaderSource
-from zoo.orca.learn.pytorch.fitting import Data, TableData
 from zoo.orca.learn.pytorch.recipe import float_dtype, takes_one_input
+from zoo.orca.learn.pytorch.sources import Data, TableData
 
 __all__ = ["Inputs", "require_same_kind"]
 

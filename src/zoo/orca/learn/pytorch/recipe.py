@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +14,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from zoo.errors import InputError
+from zoo.orca.learn.optimizers.optimizer import Optimizer as NamedOptimizer
+from zoo.orca.learn.pytorch.losses import LossPerOutput
+from zoo.orca.learn.pytorch.orca_optimizer import torch_optimizer, torch_schedule
 
-__all__ = ["Built", "Recipe", "build", "float_dtype", "load_state", "save_state", "takes_one_input"]
+__all__ = ["Built", "Recipe", "build", "float_dtype", "takes_one_input"]
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -24,35 +29,68 @@ class Recipe:
 
     Attributes:
         model: A module, or `f(config)` that makes one.
-        optimizer: An optimizer over the module's parameters, `f(model, config)` that makes one,
-            or None for plain SGD.
+        optimizer: An optimizer over the module's parameters, one of
+            `zoo.orca.learn.optimizers`, `f(model, config)` that makes one, or None for plain SGD.
         loss: A torch loss, any callable `(output, target)`, `f(config)` that makes one, or None:
             the model's output is the loss.
         scheduler_creator: `f(optimizer, config)`.
         scheduler_step_freq: `batch`, `epoch` or None.
         config: Handed to all creators.
+        precision: `bf16` or `fp16` for mixed precision, or None.
+        accumulate: Parts in which a rank goes through its rows of a step.
     """
 
     model: nn.Module | Callable[[dict[str, Any]], nn.Module]
-    optimizer: Optimizer | Callable[..., Optimizer] | None = None
+    optimizer: Optimizer | NamedOptimizer | Callable[..., Optimizer] | None = None
     loss: Any = None
     scheduler_creator: Callable[..., LRScheduler] | None = None
     scheduler_step_freq: str | None = "batch"
     config: Mapping[str, Any] = field(default_factory=dict)
+    precision: str | None = None
+    accumulate: int = 1
+
+
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
 class Built:
-    """A recipe carried out."""
+    """A recipe carried out.
+
+    Attributes:
+        model: On its device.
+        optimizer: Over its parameters.
+        loss: Compares outputs with targets; None when the output is the loss.
+        scheduler: Of the learning rate.
+        device: Where the model is.
+        precision: Of `Recipe`.
+        accumulate: Of `Recipe`.
+        scaler: Keeps gradients in half precision from vanishing; None where that is not needed.
+    """
 
     model: nn.Module
     optimizer: Optimizer
     loss: Callable[..., torch.Tensor] | None
     scheduler: LRScheduler | None
+    device: torch.device = _CPU
+    precision: str | None = None
+    accumulate: int = 1
+    scaler: torch.amp.GradScaler | None = None
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """In which forward and loss are computed."""
+        if self.precision is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=_HALF[self.precision])
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the first group of parameters."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
 
-def build(recipe: Recipe) -> Built:
-    """Carry out a recipe.
+def build(recipe: Recipe, device: torch.device = _CPU) -> Built:
+    """Carry out a recipe, with the model on a device.
 
     Raises:
         InputError: A creator gave something else than it should, or the parts do not fit.
@@ -62,9 +100,12 @@ def build(recipe: Recipe) -> Built:
     model = recipe.model
     if not isinstance(model, nn.Module):
         model = _made(recipe.model, (config,), nn.Module, "model")
+    model = model.to(device) if device.type != "cpu" else model
     optimizer = recipe.optimizer
     if optimizer is None:
         optimizer = _plain_sgd(model)
+    elif isinstance(optimizer, NamedOptimizer):
+        optimizer = torch_optimizer(optimizer, model.parameters())
     elif not isinstance(optimizer, Optimizer):
         optimizer = _made(optimizer, (model, config), Optimizer, "optimizer")
     _require_own_parameters(model, optimizer)
@@ -77,7 +118,15 @@ def build(recipe: Recipe) -> Built:
                 "'batch'",
                 "Pass scheduler_step_freq='epoch'.",
             )
-    return Built(model, optimizer, _loss(recipe.loss, config), scheduler)
+    elif isinstance(recipe.optimizer, NamedOptimizer):
+        scheduler = torch_schedule(recipe.optimizer, optimizer)
+    loss = _loss(recipe.loss, config)
+    if isinstance(loss, nn.Module) and device.type != "cpu":
+        loss = loss.to(device)
+    scaler = torch.amp.GradScaler(device.type) if recipe.precision == "fp16" else None
+    return Built(
+        model, optimizer, loss, scheduler, device, recipe.precision, recipe.accumulate, scaler
+    )
 
 
 _FORMS = {"model": "config", "optimizer": "model, config", "scheduler": "optimizer, config"}
@@ -129,6 +178,9 @@ def _require_own_parameters(model: nn.Module, optimizer: Optimizer) -> None:
 def _loss(loss: Any, config: dict[str, Any]) -> Callable[..., torch.Tensor] | None:
     if loss is None or isinstance(loss, nn.Module):
         made = loss
+    elif isinstance(loss, list | tuple) and loss:
+        parts = [_loss(part, config) for part in loss]
+        made = LossPerOutput([part for part in parts if part is not None])
     elif isinstance(loss, type) and issubclass(loss, nn.Module):
         made = loss()
     elif not callable(loss):
@@ -177,67 +229,3 @@ def float_dtype(model: nn.Module) -> str:
     """The numpy name of the model's floating-point type: float64 or float32."""
     first = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     return "float64" if first == torch.float64 else "float32"
-
-
-def save_state(built: Built, *, epoch: int, iteration: int) -> bytes:
-    """Everything that training continues from, readable with `weights_only`.
-
-    Args:
-        built: Model, optimizer and scheduler.
-        epoch: Epochs done.
-        iteration: Steps done.
-    """
-    state = {
-        "format": "zoo-torch-1",
-        "epoch": epoch,
-        "iteration": iteration,
-        "model": built.model.state_dict(),
-        "optimizer": built.optimizer.state_dict(),
-        "optimizer_kind": type(built.optimizer).__name__,
-        "scheduler": None if built.scheduler is None else _plain(built.scheduler.state_dict()),
-    }
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """Without functions, which would need pickle and are made anew by the creator."""
-    return {k: v for k, v in state.items() if not callable(v)}
-
-
-def load_state(built: Built, blob: bytes) -> tuple[int, int]:
-    """Put a saved state into what was built.
-
-    Returns:
-        Epochs and steps done.
-
-    Raises:
-        InputError: The bytes are no state, or of another model.
-    """
-    try:
-        state = torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)
-    except Exception as exc:  # torch raises many kinds for what is no file of its own
-        raise _unreadable(f"{type(exc).__name__}: {exc}".splitlines()[0]) from exc
-    if not isinstance(state, dict):
-        raise _unreadable(f"a saved {type(state).__name__}")
-    whole = state.get("format") == "zoo-torch-1"
-    try:
-        if whole and state["optimizer_kind"] != type(built.optimizer).__name__:
-            raise ValueError(f"the state of another optimizer, {state['optimizer_kind']}")
-        built.model.load_state_dict(state["model"] if whole else state)
-        if whole:
-            built.optimizer.load_state_dict(state["optimizer"])
-            if built.scheduler is not None and state["scheduler"] is not None:
-                built.scheduler.load_state_dict(state["scheduler"])
-        return (state["epoch"], state["iteration"]) if whole else (0, 0)
-    except (RuntimeError, ValueError, TypeError, AttributeError, KeyError) as exc:
-        raise _unreadable(" ".join(f"{type(exc).__name__}: {exc}".split())) from exc
-
-
-def _unreadable(what: str) -> InputError:
-    return InputError(
-        "a file written by save(), or by torch.save(model.state_dict()), for this model",
-        what,
-        "Cannot load the PyTorch model: check the path and that the model is the same.",
-    )

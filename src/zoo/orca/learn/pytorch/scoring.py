@@ -38,9 +38,9 @@ from zoo.orca.data.xshards.jobs import map_shards
 from zoo.orca.data.xshards.rows import ShardRows, shard_length
 from zoo.orca.data.xshards.spark_xshards import SparkXShards
 from zoo.orca.learn.pytorch.batches import Batch
-from zoo.orca.learn.pytorch.learner import Scorer
 from zoo.orca.learn.pytorch.pytorch_metrics import AdditiveMetric
 from zoo.orca.learn.pytorch.recipe import Built
+from zoo.orca.learn.pytorch.scorer import Scorer
 
 __all__ = ["evaluate_rows", "predict_shards", "prediction_column", "prediction_type"]
 

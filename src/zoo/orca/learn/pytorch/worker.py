@@ -5,26 +5,31 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from zoo.cluster.meeting import Member
-from zoo.orca.learn.loop import EpochStats, run_epochs
+from zoo.cluster.host import memory_facts
+from zoo.cluster.meeting import Member, Stopped
+from zoo.orca.learn.callback import Callback
+from zoo.orca.learn.loop import EpochStats, Loop
 from zoo.orca.learn.pytorch.batches import Source
-from zoo.orca.learn.pytorch.learner import Scorer, TorchLearner
+from zoo.orca.learn.pytorch.device import choose_device
+from zoo.orca.learn.pytorch.learner import TorchLearner
+from zoo.orca.learn.pytorch.observer import RankObserver, SnapshotOrder
 from zoo.orca.learn.pytorch.pytorch_metrics import AdditiveMetric
-from zoo.orca.learn.pytorch.recipe import Recipe, build, load_state, save_state
+from zoo.orca.learn.pytorch.recipe import Recipe, build
+from zoo.orca.learn.pytorch.scorer import Scorer
+from zoo.orca.learn.pytorch.state import State, apply_state, load_state, read_state
+from zoo.orca.learn.spark_estimator import GradientLimits
 
 __all__ = ["Order", "evaluate_rank", "train_rank"]
-
-_REPORT_S = 0.3
 
 
 @dataclass(frozen=True)
 class Order:
-    """A stretch of training for all ranks: from a state, some epochs.
+    """What all ranks of a round work on: from a state to the end of an epoch.
 
     Attributes:
         recipe: A pickled `Recipe`.
@@ -32,9 +37,14 @@ class Order:
         source: The training data.
         validation: The validation data, or None.
         metrics: Computed in validation.
-        epochs: Numbers of the epochs, counted from 0 since the estimator was made.
+        until: Epochs done, since the estimator was made, when the fit is over.
         threads: Of every rank.
         seed: Of randomness inside the model.
+        limits: For gradients, or None.
+        callbacks: Called in every rank.
+        snapshots: When the driver gets the state.
+        facts: Of the fit and its data, kept with the state.
+        log_steps: The driver wants the numbers of every step.
     """
 
     recipe: bytes
@@ -42,21 +52,29 @@ class Order:
     source: Source
     validation: Source | None
     metrics: Mapping[str, AdditiveMetric]
-    epochs: range
+    until: int
     threads: int
     seed: int
+    limits: GradientLimits | None = None
+    callbacks: tuple[Callback, ...] = ()
+    snapshots: SnapshotOrder = field(default_factory=SnapshotOrder)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    log_steps: bool = False
 
 
 def train_rank(member: Member, order: Order) -> tuple[bytes, dict[str, Any]]:
-    """Train; rank 0 hands back the state, every rank its epochs."""
+    """Train; the driver gets the state before anybody leaves, and from every rank its facts.
+
+    When another rank is lost, a survivor offers what it holds, and hands it over if it is wanted.
+    """
     born = time.perf_counter()
     torch.set_num_threads(order.threads)
     recipe: Recipe = pickle.loads(order.recipe)
-    built = build(recipe)
-    _, iteration = load_state(built, order.state)
+    built = build(recipe, choose_device(member, recipe.config))
+    state = read_state(order.state)
+    position = apply_state(built, state)
     batches = order.source.open(member)
     validation = order.validation
-
     learner = TorchLearner(
         built,
         member,
@@ -64,29 +82,47 @@ def train_rank(member: Member, order: Order) -> tuple[bytes, dict[str, Any]]:
         step_freq=recipe.scheduler_step_freq,
         validate=None if validation is None else lambda: validation.open(member),
         metrics=order.metrics,
+        limits=order.limits,
     )
-    learner.iteration = iteration
-    reporter = _Reporter(member, batches.steps) if member.rank == 0 else None
-    ready = time.perf_counter()
-    stats = run_epochs(
-        member,
-        learner,
-        batches,
-        epochs=order.epochs,
-        on_step=reporter.step if reporter is not None else lambda _: None,
-    )
-    state = b""
-    if member.rank == 0:
-        state = save_state(built, epoch=order.epochs.stop, iteration=learner.iteration)
-    facts = {"epochs": [asdict(s) for s in stats], "ready_s": ready - born}
-    return state, facts
+    observer = RankObserver(
+        member, built, order.callbacks, order.snapshots,
+        extras={**state.extras, "fit": dict(order.facts)}, steps=batches.steps,
+        log_steps=order.log_steps,
+    )  # fmt: skip
+    loop = Loop(member, learner, batches, position, observer=observer, begun=_begun(member, state))
+    member.describe = lambda: {**loop.describe(), **memory_facts()}
+    observer.watch(loop)
+    ready_s = time.perf_counter() - born
+    try:
+        observer.begin()
+        loop.run(order.until)
+        observer.end()
+        # Nobody leaves before the driver has the state: whoever is left could still give it.
+        member.share(None)
+    except Stopped:
+        if not member.wants_offers or not member.offer({"iteration": position.iteration}):
+            raise
+        learner.restore()
+        return observer.state(), {}
+    return b"", {"ready_s": ready_s, "left": loop.left, "stopped": observer.why}
+
+
+def _begun(member: Member, state: State) -> EpochStats | None:
+    """What there is of the running epoch. Rows of single ranks stay with the first one."""
+    facts = state.extras.get("begun")
+    if not facts:
+        return None
+    stats = EpochStats(**facts)
+    if member.rank:
+        stats.own_rows, stats.own_loss_sum = 0, 0.0
+    return stats
 
 
 def evaluate_rank(member: Member, order: Order) -> tuple[bytes, dict[str, Any]]:
     """Score this rank's part of the validation data."""
     torch.set_num_threads(order.threads)
     recipe: Recipe = pickle.loads(order.recipe)
-    built = build(recipe)
+    built = build(recipe, choose_device(member, recipe.config))
     load_state(built, order.state)
     assert order.validation is not None
     batches = order.validation.open(member)
@@ -95,27 +131,5 @@ def evaluate_rank(member: Member, order: Order) -> tuple[bytes, dict[str, Any]]:
     with torch.no_grad():
         for batch in batches.epoch(0):
             if batch is not None:
-                scorer.add(batch)
+                scorer.add(batch.to(built.device))
     return b"", {"sums": scorer.sums()}
-
-
-class _Reporter:
-    """Says now and then how far training is."""
-
-    def __init__(self, member: Member, steps: int | None) -> None:
-        self._member, self._steps, self._last = member, steps, 0.0
-
-    def step(self, stats: EpochStats) -> None:
-        now = time.monotonic()
-        if now - self._last > _REPORT_S:
-            self._last = now
-            loss = stats.loss / max(1, stats.rows)
-            self._member.report(
-                {
-                    "epoch": stats.epoch,
-                    "step": stats.steps,
-                    "steps": self._steps,
-                    "rows": stats.rows,
-                    "loss": loss,
-                }
-            )

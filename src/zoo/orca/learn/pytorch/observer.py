@@ -1,0 +1,258 @@
+"""What a rank does beside its steps: callbacks, snapshots, and words to the driver."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from zoo.cluster.meeting import Member
+from zoo.orca.learn.callback import Callback, CallbackList
+from zoo.orca.learn.loop import EpochStats, Loop, Observer, StepSums
+from zoo.orca.learn.pytorch.recipe import Built
+from zoo.orca.learn.pytorch.state import capture, save_state, to_bytes
+from zoo.orca.learn.trigger import Moment, Trigger
+
+__all__ = ["RankObserver", "SnapshotOrder"]
+
+_REPORT_S = 0.3
+# Rows of single steps that are kept for the driver; a recovered rank sends them again.
+_RECENT = 50_000
+
+
+@dataclass(frozen=True)
+class SnapshotOrder:
+    """When the driver gets the state while training goes on.
+
+    Attributes:
+        trigger: For snapshots that are kept; None for none.
+        hold_s: How often the driver gets one to go back to; None for never.
+    """
+
+    trigger: Trigger | None = None
+    hold_s: float | None = None
+
+
+class RankRun:
+    """The training as callbacks see it; see `zoo.orca.learn.callback.Run`."""
+
+    def __init__(self, observer: RankObserver, loop: Loop) -> None:
+        self._observer, self._loop = observer, loop
+        self.model: Any = observer.built.model
+        self.optimizer: Any = observer.built.optimizer
+        self.rank, self.size = observer.member.rank, observer.member.size
+        self.epoch = self.step = self.iteration = 0
+        self.logs: dict[str, float] = {}
+
+    def now(self, logs: dict[str, float]) -> RankRun:
+        """Where the training is at this moment."""
+        at, stats = self._loop.position, self._loop.stats
+        self.epoch, self.step, self.iteration = stats.epoch, at.step, at.iteration
+        self.logs = logs
+        return self
+
+    def stop(self, why: str) -> None:
+        """End the fit after this step."""
+        self._observer.wants_stop, self._observer.why = True, why
+
+    def save(self, path: str) -> None:
+        """Let the driver write the state."""
+        self._observer.send("file", path=path)
+
+
+class RankObserver(Observer):
+    """Everything of a rank that is not its steps.
+
+    Args:
+        member: This rank.
+        built: What it trains.
+        callbacks: Of the user.
+        snapshots: When the driver gets the state.
+        extras: What the state brought: history, callbacks, facts of the fit.
+        steps: Steps of an epoch, or None.
+        log_steps: The driver wants the numbers of every step.
+
+    Attributes:
+        why: Why a callback ended the fit.
+    """
+
+    def __init__(
+        self,
+        member: Member,
+        built: Built,
+        callbacks: Sequence[Callback],
+        snapshots: SnapshotOrder,
+        *,
+        extras: Mapping[str, Any],
+        steps: int | None,
+        log_steps: bool,
+    ) -> None:
+        self.member, self.built = member, built
+        self._callbacks = CallbackList(list(callbacks))
+        if callbacks and extras.get("callbacks"):
+            self._callbacks.load_state_dict(extras["callbacks"])
+        self.may_stop = bool(callbacks)
+        self.why = ""
+        self._snapshots, self._fit = snapshots, extras["fit"]
+        self._history: list[dict[str, Any]] = list(extras.get("history", []))
+        self._steps, self._log_steps = steps, log_steps
+        self._rows: list[list[float]] = []
+        self._told = self._held = time.monotonic()
+        self._told -= _REPORT_S
+        self._score: float | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._sending: Future[None] | None = None
+
+    def watch(self, loop: Loop) -> None:
+        """Take the loop, which is made after this."""
+        self._loop = loop
+        self._run = RankRun(self, loop)
+
+    def begin(self) -> None:
+        """The round begins."""
+        self._callbacks.on_train_begin(self._run.now({}))
+
+    def end(self) -> None:
+        """The round ends in good order: rank 0 gives the state to the driver."""
+        loop = self._loop
+        if not loop.left:
+            self.member.held = True
+            logs = _logs(loop.stats, self.built.learning_rate)
+            self._callbacks.on_train_end(self._run.now(logs))
+            self.member.held = False
+        if loop.stopped and loop.stats.steps and loop.position.step:
+            # Stopped inside an epoch: what there is of it is a result too.
+            self._tell_epoch(loop.stats)
+        if self.member.rank == 0:
+            self._tell_rows()
+            self._finish_sending()
+            self.member.hand_over(self.state(), {"why": "last", "last": True, **self._where()})
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def state(self) -> bytes:
+        """The whole state, now."""
+        return save_state(self.built, self._loop.position, self._extras())
+
+    def epoch_begins(self, stats: EpochStats) -> None:
+        """See `Observer`."""
+        if not self._loop.position.step:
+            self._callbacks.on_epoch_begin(self._run.now({}))
+
+    def step_done(self, stats: EpochStats, sums: StepSums) -> None:
+        """See `Observer`."""
+        if self.may_stop:
+            logs = {"loss": stats.last_loss, "lr": self.built.learning_rate}
+            self._callbacks.on_step_end(self._run.now(logs))
+        if self._log_steps:
+            at = self._loop.position.iteration
+            row = [at, stats.last_loss, self.built.learning_rate, sums.rows, time.time()]
+            self._rows.append(row)
+            if len(self._rows) > _RECENT:
+                del self._rows[: _RECENT // 2]
+        if self.member.rank:
+            return
+        now = time.monotonic()
+        if now - self._told > _REPORT_S:
+            self._told = now
+            self._tell_progress(stats)
+        self._snapshot(stats, now, epoch_ended=False)
+
+    def epoch_ends(self, stats: EpochStats) -> None:
+        """See `Observer`."""
+        self._score = next(iter(stats.validation.values()), self._score)
+        if not self.may_stop:
+            return
+        logs = _logs(stats, self.built.learning_rate)
+        before = set(logs)
+        self._callbacks.on_epoch_end(self._run.now(logs))
+        stats.extra |= {name: float(logs[name]) for name in logs.keys() - before}
+
+    def epoch_done(self, stats: EpochStats) -> None:
+        """See `Observer`."""
+        self._tell_epoch(stats)
+        if self.member.rank == 0:
+            self._tell_progress(stats)
+            self._snapshot(stats, time.monotonic(), epoch_ended=True)
+
+    def send(self, why: str, **facts: Any) -> None:
+        """Let the driver have the state; it is copied now and written in a thread.
+
+        Args:
+            why: `snapshot`, `held` or `file`.
+            facts: What the driver needs for it.
+        """
+        if self.member.rank:
+            return
+        self._finish_sending()
+        tree = capture(self.built, self._loop.position, self._extras(), own=True)
+        facts = {"why": why, **self._where(), **facts}
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, "zoo-snapshot")
+        self._sending = self._pool.submit(lambda: self.member.hand_over(to_bytes(tree), facts))
+
+    def _snapshot(self, stats: EpochStats, now: float, *, epoch_ended: bool) -> None:
+        order, at = self._snapshots, self._loop.position
+        if order.trigger is not None:
+            moment = Moment(at.iteration, at.epoch, epoch_ended, stats.last_loss, self._score, now)
+            if order.trigger.fires(moment):
+                self._held = now
+                self.send("snapshot")
+                return
+        if order.hold_s is not None and now - self._held > order.hold_s:
+            self._held = now
+            if self._sending is None or self._sending.done():
+                self.send("held")
+
+    def _finish_sending(self) -> None:
+        if self._sending is not None:
+            self._sending.result()
+            self._sending = None
+
+    def _where(self) -> dict[str, int]:
+        return asdict(self._loop.position)
+
+    def _extras(self) -> dict[str, Any]:
+        """What has to go on besides the model."""
+        loop = self._loop
+        begun = loop.begun() if loop.position.step else {}
+        callbacks = self._callbacks.state_dict() if self.may_stop else {}
+        return {
+            "begun": begun, "callbacks": callbacks, "history": self._history, "fit": self._fit,
+        }  # fmt: skip
+
+    def _tell_progress(self, stats: EpochStats) -> None:
+        self._tell_rows()
+        self.member.report(
+            {
+                "epoch": stats.epoch,
+                "step": stats.steps,
+                "steps": self._steps,
+                "rows": stats.rows,
+                "loss": stats.loss,
+            }
+        )
+
+    def _tell_rows(self) -> None:
+        if self._rows:
+            self.member.report({"scalars": self._rows})
+            self._rows = []
+
+    def _tell_epoch(self, stats: EpochStats) -> None:
+        # Numbers of one kind arrive in order of iteration.
+        self._tell_rows()
+        stats.extra.setdefault("lr", self.built.learning_rate)
+        facts = asdict(stats)
+        self._history = [h for h in self._history if h["epoch"] != stats.epoch] + [facts]
+        at = self._loop.position.iteration
+        self.member.report({"epoch_stats": facts, "iteration": at})
+
+
+def _logs(stats: EpochStats, rate: float) -> dict[str, float]:
+    """The numbers of an epoch, by the names that `fit` gives back."""
+    logs = {"train_loss": stats.loss, "lr": rate, **stats.extra}
+    for name, value in stats.validation.items():
+        logs[name if name.startswith("val_") else f"val_{name}"] = value
+    return logs
