@@ -27,8 +27,9 @@ $(READY): pyproject.toml constraints.txt scripts/setup.sh
 demo: $(READY)
 	@$(WITH_JAVA) $(BIN)/python examples/digits.py
 
+# Two processes share the tests, file by file; ARGS='-n 0' runs them in one.
 test: $(READY)
-	@$(WITH_JAVA) $(BIN)/python -m pytest $(ARGS)
+	@$(WITH_JAVA) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,22 +18,45 @@ from pyspark.sql import SparkSession
 
 from zoo.orca import OrcaContext, init_orca_context, stop_orca_context
 
+# JVMs of tests live for seconds: optimised code and a parallel collector cost more than they save.
+QUICK_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+os.environ.setdefault("SPARK_LAUNCHER_OPTS", QUICK_JVM)
+os.environ.setdefault("SPARK_DAEMON_JAVA_OPTS", QUICK_JVM)
+os.environ.setdefault(
+    "SPARK_SUBMIT_OPTS", f'{QUICK_JVM} "-Dspark.executor.extraJavaOptions={QUICK_JVM}"'
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, begin with the files that take long."""
+    if hasattr(config, "workerinput"):
+        slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+        size = Counter(item.path for item in items)
+        items.sort(key=lambda item: (-slow[item.path], -size[item.path], item.path))
+
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One small local Spark for the whole run."""
-    init_orca_context(
-        cores=4,
-        memory="3g",
-        conf={"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "4"},
-    )
+    conf = {
+        "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.python.daemon.module": "warm_daemon",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        init_orca_context(cores=4, memory="3g", conf=conf)
     yield OrcaContext.get_spark_session()
     stop_orca_context()
 
 
 def plain_environment() -> dict[str, str]:
     """What a user's shell has: none of the variables that a running Spark leaves here."""
-    return {name: value for name, value in os.environ.items() if "SPARK" not in name}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if "SPARK" not in name or name.endswith("_OPTS")
+    }
 
 
 @pytest.fixture(scope="session")

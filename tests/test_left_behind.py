@@ -61,7 +61,11 @@ class Run:
         self.shared_memory = _shared_memory()
         for name in ("temporary", "work"):
             (self.folder / name).mkdir()
-        plain = {name: value for name, value in os.environ.items() if "SPARK" not in name}
+        plain = {
+            name: value
+            for name, value in os.environ.items()
+            if "SPARK" not in name or name.endswith("_OPTS")
+        }
         mine = {MARK: self.mark, "TMPDIR": str(self.folder / "temporary")}
         return subprocess.Popen(
             [sys.executable, "-c", PROGRAM, mode, end],

@@ -52,7 +52,7 @@ class _Explained(ZooError):
         super().__init__(f"Expected {expected}; received {received}. {remedy}")
         self.expected, self.received, self.remedy = expected, received, remedy
 
-    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.expected, self.received, self.remedy), dict(vars(self))
 
 
@@ -112,7 +112,7 @@ class ShardsLostError(ClusterError):
         super().__init__(expected, received, remedy)
         self.shards = tuple(shards)
 
-    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         args = (self.expected, self.received, self.remedy, self.shards)
         return type(self), args, dict(vars(self))
 

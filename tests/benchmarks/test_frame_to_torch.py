@@ -15,7 +15,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def run(*options: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if "SPARK" not in name}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if "SPARK" not in name or name.endswith("_OPTS")
+    }
     return subprocess.run(
         [sys.executable, str(SCRIPT), *options],
         capture_output=True,

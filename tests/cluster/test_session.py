@@ -17,7 +17,7 @@ from zoo.errors import InputError
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 LIFE = """
-import json, os, sys, time, psutil
+import contextlib, json, os, sys, time, psutil
 from zoo.cluster import session
 from zoo.orca import OrcaContext, init_orca_context, stop_orca_context
 
@@ -26,12 +26,11 @@ sc = init_orca_context(cores=1, memory="512m")
 one = sc.parallelize([1], 1).map(lambda _: sys.executable).first()
 took = time.monotonic() - began
 facts = {"took": took, "python": one, "dir": str(session.session_dir())}
-family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-facts["ports"] = [
-    place.laddr.ip
-    for process in family if process.status() != "zombie"
-    for place in process.net_connections() if place.status == "LISTEN"
-]
+facts["ports"] = []
+for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+    with contextlib.suppress(psutil.NoSuchProcess):  # one may just end
+        places = process.net_connections() if process.status() != "zombie" else []
+        facts["ports"] += [place.laddr.ip for place in places if place.status == "LISTEN"]
 spark = OrcaContext.get_spark_session()
 facts["arrow"] = spark.conf.get("spark.sql.execution.arrow.pyspark.enabled")
 facts["frame"] = sc.parallelize([(1,)]).toDF(["a"]).count()

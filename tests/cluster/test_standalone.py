@@ -19,6 +19,12 @@ def whereabouts(_):
     import zoo
     return jvm_pid(), os.environ.get("SPARK_LOCAL_DIRS", "")
 
+def living(process):
+    try:
+        return process.status() != "zombie"
+    except psutil.NoSuchProcess:
+        return False
+
 sc = init_orca_context("STANDALONE", cores=1, memory="512m", num_nodes=2)
 facts = {"dir": str(session.session_dir())}
 facts["executors"] = session.await_executors.__globals__["_live_executors"](sc)
@@ -26,7 +32,7 @@ facts["places"] = sc.range(4, numSlices=4).map(whereabouts).collect()
 facts["shape"] = session.nodes_and_cores(sc)
 facts["bind"] = session.bind_address(sc)
 family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-family = [process for process in family if process.status() != "zombie"]
+family = [process for process in family if living(process)]
 facts["ports"] = [
     place.laddr.ip
     for process in family

@@ -34,7 +34,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path) -> subprocess.CompletedProcess[str]:
     """The program, run once on these images."""
-    plain = {name: value for name, value in os.environ.items() if "SPARK" not in name}
+    plain = {
+        name: value
+        for name, value in os.environ.items()
+        if "SPARK" not in name or name.endswith("_OPTS")
+    }
     options = ["--data", folder, "--out", folder / "out", "--epochs", EPOCHS, "--batch-size", 16]
     return subprocess.run(
         [sys.executable, "-W", "error::UserWarning", str(EXAMPLE), *map(str, options)],

@@ -398,6 +398,7 @@ class Member:
 
     Attributes:
         arrival: How this task presents itself.
+        key: The secret of this round, also for connections between ranks.
         rank: Its number; -1 before it joined.
         peers: All ranks, in order.
         asked_to_leave: The driver would like the round to end at a step that suits all ranks.
@@ -418,6 +419,7 @@ class Member:
         host: str | None = None,
     ) -> None:
         self._link = Link.connect(invitation.address, invitation.key)
+        self.key = invitation.key
         self.arrival = Arrival(
             executor,
             host or host_key(),

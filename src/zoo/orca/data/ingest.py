@@ -31,7 +31,7 @@ from zoo.orca.data.plan import TensorPlan
 from zoo.orca.data.rows import FrameRows, Pieces, Rows
 from zoo.orca.data.shard import Shard, ShardWriter
 
-__all__ = ["Ingested", "forget_ingested", "ingest", "raise_flaws", "restore"]
+__all__ = ["Ingested", "forget_ingested", "ingest", "raise_flaws", "restore", "with_shards"]
 
 _log = logging.getLogger(__name__)
 # For how long, and how often, the files of a failed job's last tasks are looked for.
@@ -177,14 +177,19 @@ def restore(source: Rows, result: Ingested, lost: Collection[int]) -> Ingested:
                 "or write it to Parquet before training to be exact.",
                 index,
             )
-    shards = tuple(found.get(s.index, s) for s in result.shards)
+    done = with_shards(result, tuple(found.get(s.index, s) for s in result.shards))
+    _log.warning(
+        "%d lost shards were computed again in %.2f s", len(found), time.perf_counter() - start
+    )
+    return done
+
+
+def with_shards(result: Ingested, shards: tuple[Shard, ...]) -> Ingested:
+    """The same rows with other places of their shards; later fits find them there too."""
     done = replace(result, shards=shards)
     for at, entry in enumerate(_kept):
         if entry.result is result:
             _kept[at] = entry._replace(result=done)
-    _log.warning(
-        "%d lost shards were computed again in %.2f s", len(found), time.perf_counter() - start
-    )
     return done
 
 

@@ -169,6 +169,9 @@ class Learner(Protocol):
     def update(self, sums: StepSums) -> None:
         """Take the optimizer's step, from buffers summed over the ranks."""
 
+    def restore(self) -> None:
+        """Undo what a step that is not taken has changed."""
+
     def settle(self, stats: EpochStats) -> None:
         """Agree on what is not gradients, at the end of an epoch."""
 
@@ -322,6 +325,11 @@ class Loop:
             agreed = clock()
             if not sums.active:
                 return
+            if sums.stop:
+                # Asked for after the step before, so this one is not taken.
+                learner.restore()
+                self.stopped = True
+                return
             # From here to the end of the step it is not whole.
             member.held = True
             if batch is not ended:
@@ -340,7 +348,8 @@ class Loop:
             stats.compute_s += computed - fetched + now - agreed
             observer.step_done(stats, sums)
             member.held = False
-            self.left, self.stopped = sums.leave and not sums.stop, sums.stop
+            self.left = sums.leave
+            self.stopped = member.size == 1 and observer.wants_stop
             if self.left or self.stopped:
                 return
             member.check()

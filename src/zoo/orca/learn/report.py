@@ -9,18 +9,26 @@ from zoo.orca.learn.loop import EpochStats
 
 __all__ = ["FitReport", "RankTimes", "RoundFacts", "rank_times"]
 
+# Rounds end so when nothing was lost.
+_GOOD_ENDS = ("done", "ranks changed")
+
 
 @dataclass(frozen=True)
 class RankTimes:
-    """Seconds of one rank, over all epochs of a fit.
+    """Seconds of one rank, over the epochs of a fit that it took part in.
 
     Attributes:
         rank: Which rank.
-        rows: Rows that it trained on.
+        rows: Rows that it trained on. After a change of ranks, what all had done counts for the
+            first one.
         ready_s: Building the model and opening the data.
         data_s: Waiting for batches.
         compute_s: Forward, backward and update.
         sync_s: Agreeing with the other ranks, waiting for the slowest included.
+        observe_s: Callbacks, and copying the state for snapshots.
+        snapshot_s: Copying the state alone; the first rank does that.
+        seconds: Its epochs, validation not included.
+        steps: Steps of these epochs.
     """
 
     rank: int
@@ -29,6 +37,10 @@ class RankTimes:
     data_s: float
     compute_s: float
     sync_s: float
+    observe_s: float = 0.0
+    snapshot_s: float = 0.0
+    seconds: float = 0.0
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,16 +62,17 @@ class RoundFacts:
 
 @dataclass(frozen=True)
 class FitReport:
-    """One fit. `print(report)` shows it as a table.
+    """One fit. `print(report)` shows it as a table, `zoo.orca.learn.explain` in words.
 
     Attributes:
         seconds: The whole call.
         ingest_s: Writing the frame as shards; near 0 when a persisted frame was ingested before.
-        start_s: From ingested data to the first step: tasks, model, data.
+        start_s: What is neither ingest nor epochs nor validation: tasks, models and data that
+            start, in every round, and the state on its way back.
         train_s: The epochs.
         rows: Rows of an epoch.
         epochs: How many.
-        bytes_ingested: Size of the shards.
+        bytes_ingested: Size of the shards; 0 for loaders.
         ranks: Times of every rank.
         rounds: Stretches between which ranks changed; one when nothing happened.
         validate_s: Validation, part of no other figure.
@@ -79,25 +92,60 @@ class FitReport:
     @property
     def rows_per_s(self) -> float:
         """Rows a second over the whole call."""
-        return self.rows * self.epochs / self.seconds
+        return self.rows * self.epochs / self.seconds if self.seconds else 0.0
 
     @property
     def steady_rows_per_s(self) -> float:
         """Rows a second while training."""
         return self.rows * self.epochs / self.train_s if self.train_s else 0.0
 
+    @property
+    def steps(self) -> int:
+        """Steps of all epochs."""
+        return max((r.steps for r in self.ranks), default=0)
+
+    @property
+    def snapshot_s(self) -> float:
+        """Copying the state for snapshots, part of the epochs; it is written beside them."""
+        return max((r.snapshot_s for r in self.ranks), default=0.0)
+
+    @property
+    def first_start_s(self) -> float:
+        """From ingested data to the first step."""
+        return self.rounds[0].start_s if self.rounds else self.start_s
+
+    @property
+    def change_s(self) -> float:
+        """Starting again with other ranks, in all rounds after the first."""
+        return sum(r.start_s for r in self.rounds[1:])
+
+    @property
+    def losses(self) -> int:
+        """Rounds that were cut short."""
+        return sum(r.ended not in _GOOD_ENDS for r in self.rounds)
+
     def __str__(self) -> str:
-        head = (
-            f"{self.epochs} epochs of {self.rows:,} rows in {self.seconds:.2f} s "
-            f"({self.rows_per_s:,.0f} rows/s; {self.steady_rows_per_s:,.0f} while training)\n"
-            f"ingest {self.ingest_s:.2f} s, start {self.start_s:.2f} s, train {self.train_s:.2f} s"
-        )
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        parts = {
+            "ingest": self.ingest_s,
+            "start": self.start_s,
+            "train": self.train_s,
+            "validate": self.validate_s,
+            "of train, copying for snapshots": self.snapshot_s,
+        }
+        # What the fit did not have needs no room.
+        always = ("ingest", "start", "train")
+        shown = [f"{name} {s:.2f} s" for name, s in parts.items() if s or name in always]
         lines = [
-            f"rank {r.rank}: {r.rows:,} rows, data {r.data_s:.2f} s, compute {r.compute_s:.2f} s, "
-            f"synchronise {r.sync_s:.2f} s"
-            for r in self.ranks
+            f"{epochs} of {self.rows:,} rows in {self.seconds:.2f} s "
+            f"({self.rows_per_s:,.0f} rows/s; {self.steady_rows_per_s:,.0f} while training)",
+            ", ".join(shown),
+            *_rank_table(self.ranks),
         ]
-        return "\n".join([head, *lines])
+        if len(self.rounds) > 1:
+            lines += [f"{len(self.rounds)} rounds, {self.losses} of them cut short by a loss"]
+            lines += _round_table(self.rounds)
+        return "\n".join(lines)
 
 
 def rank_times(
@@ -119,6 +167,42 @@ def rank_times(
             sum(e.data_s for e in own),
             sum(e.compute_s for e in own),
             sum(e.sync_s for e in own),
+            sum(getattr(e, "observe_s", 0.0) for e in own),
+            sum(getattr(e, "snapshot_s", 0.0) for e in own),
+            sum(e.seconds for e in own),
+            sum(e.steps for e in own),
         )
         for rank, own in enumerate(by_rank)
     )
+
+
+def _rank_table(ranks: Sequence[RankTimes]) -> list[str]:
+    head = ["rank", "rows", "ready", "data", "compute", "synchronise", "callbacks"]
+    rows = [
+        [str(r.rank), f"{r.rows:,}"]
+        + [f"{s:.2f} s" for s in (r.ready_s, r.data_s, r.compute_s, r.sync_s, r.observe_s)]
+        for r in ranks
+    ]
+    seen = any(r.observe_s for r in ranks)
+    return _aligned([row[: len(head) if seen else -1] for row in [head, *rows]])
+
+
+def _round_table(rounds: Sequence[RoundFacts]) -> list[str]:
+    rows = [
+        [str(number), str(r.ranks), f"{r.start_s:.2f} s", f"{r.seconds:.2f} s", r.ended]
+        for number, r in enumerate(rounds, 1)
+    ]
+    return _aligned([["round", "ranks", "start", "all", "ended because"], *rows], words=1)
+
+
+def _aligned(rows: Sequence[Sequence[str]], words: int = 0) -> list[str]:
+    """Columns of equal width, numbers to the right, the last `words` columns to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    numbers = len(widths) - words
+    return [
+        "  ".join(
+            cell.rjust(width) if k < numbers else cell.ljust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

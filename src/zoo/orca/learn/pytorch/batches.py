@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, RandomSampler, Sequent
 
 from zoo.cluster.meeting import Member
 from zoo.errors import InputError, ShardsLostError
+from zoo.orca.data.moving import move_shards
 from zoo.orca.data.plan import TensorPlan
 from zoo.orca.data.schedule import ShardOrder, step_bounds, step_count, window_rows
 from zoo.orca.data.shard import Shard
@@ -85,12 +86,14 @@ class ShardSource:
         shards: All shards of the frame.
         batch_size: Rows of a step over all ranks.
         seed: Of the order; None keeps the order of the frame.
+        part: Which data of the fit: 0 for training, 1 for validation.
     """
 
     plan: TensorPlan
     shards: tuple[Shard, ...]
     batch_size: int
     seed: int | None
+    part: int = 0
 
     def open(self, member: Member) -> ShardBatches:
         """This rank's part of it."""
@@ -136,10 +139,14 @@ class ShardBatches:
                 "the shards of every host on its disk", f"{len(everyone)} missing",
                 "They are computed again.", everyone,
             )  # fmt: skip
+        shards = move_shards(member, source.shards)
+        if shards != source.shards and member.rank == 0:
+            moved = [[s.index, s.host, s.path] for s in shards]
+            member.report({"moved": moved, "part": source.part})
         try:
             self._feed = ShardFeed(
                 source.plan,
-                source.shards,
+                shards,
                 host=member.arrival.host,
                 place=(here.index(member.rank), len(here)),
                 batch_size=source.batch_size,

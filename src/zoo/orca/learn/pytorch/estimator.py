@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from zoo.cluster.launch import launcher_for, pickled
@@ -15,20 +14,19 @@ from zoo.cluster.session import active_session
 from zoo.errors import ContractError, InputError, NotYetError
 from zoo.orca.data.frame import as_frame, select_columns
 from zoo.orca.data.plan import Columns, Decoder, TensorPlan
-from zoo.orca.data.storage import locate
 from zoo.orca.data.xshards.spark_xshards import SparkXShards
 from zoo.orca.learn.callback import Callback
-from zoo.orca.learn.keeper import FitKeeper, write_whole
+from zoo.orca.learn.explain import explain
+from zoo.orca.learn.keeper import FitKeeper
 from zoo.orca.learn.loggers import Logger
-from zoo.orca.learn.loop import EpochStats, Position
+from zoo.orca.learn.loop import EpochStats
 from zoo.orca.learn.metrics import Metric
 from zoo.orca.learn.pytorch.batches import LoaderSource
 from zoo.orca.learn.pytorch.fitting import FitSettings, World, evaluate_on_ranks, train
 from zoo.orca.learn.pytorch.inputs import Inputs, require_same_kind
 from zoo.orca.learn.pytorch.observer import SnapshotOrder
-from zoo.orca.learn.pytorch.recipe import Built, Recipe, build
-from zoo.orca.learn.pytorch.resume import newest_state, read_checkpoint
-from zoo.orca.learn.pytorch.rounds import Start
+from zoo.orca.learn.pytorch.recipe import Built, Recipe
+from zoo.orca.learn.pytorch.resume import read_checkpoint
 from zoo.orca.learn.pytorch.scorer import Scorer
 from zoo.orca.learn.pytorch.scoring import (
     evaluate_rows,
@@ -36,13 +34,11 @@ from zoo.orca.learn.pytorch.scoring import (
     prediction_column,
     prediction_type,
 )
-from zoo.orca.learn.pytorch.state import State, apply_state, load_state, read_state, save_state
+from zoo.orca.learn.pytorch.training import Training
 from zoo.orca.learn.recovery import Recovery
 from zoo.orca.learn.report import FitReport
-from zoo.orca.learn.snapshots import SnapshotStore, seal
 from zoo.orca.learn.spark_estimator import SparkEstimator
 from zoo.orca.learn.summary import TensorBoardSummary
-from zoo.orca.learn.trigger import EveryEpoch, Trigger
 
 __all__ = ["Estimator", "TorchEstimator"]
 
@@ -226,31 +222,26 @@ class TorchEstimator(SparkEstimator):
         super().__init__()
         self._recipe, self._metrics = recipe, metrics
         Metric.convert_metrics_dict(metrics, "pytorch")
-        self._crew, (self._model_dir, self._keep_snapshots) = crew, snapshots
+        self._crew, self._training = crew, Training(recipe, *snapshots)
         self._decoders, self._show_progress = dict(decoders or {}), show_progress
         self._recovery = recovery
-        self._built_once: Built | None = None
-        self._position = Position()
-        # Read from a file, inside an epoch: the next fit goes on there.
-        self._begun: State | None = None
         self._plan: TensorPlan | None = None
         self._report: FitReport | None = None
 
     @property
     def _built(self) -> Built:
-        """Model, optimizer and schedule on the driver, made at first use."""
-        if self._built_once is None:
-            seed = self._recipe.config.get("seed")
-            with torch.random.fork_rng(devices=[], enabled=seed is not None):
-                if seed is not None:
-                    torch.manual_seed(int(seed))
-                self._built_once = build(self._recipe)
-        return self._built_once
+        return self._training.built
 
     @property
     def report(self) -> FitReport | None:
         """Where the time of the last fit went; None before."""
         return self._report
+
+    def explain(self) -> str:
+        """Say in words what bounds the last fit, and what to change."""
+        if self._report is None:
+            raise InputError("a fit to explain", "none so far", "Call fit first.")
+        return explain(self._report)
 
     def fit(  # noqa: PLR0913 - the arguments that existing programs pass
         self,
@@ -317,13 +308,12 @@ class TorchEstimator(SparkEstimator):
                 validation_data, columns, batch_size, "validation", use="validate"
             )
         seed = int(self._recipe.config.get("seed", 0))
-        start = self._start(epochs, resume)
-        trigger = self._trigger(checkpoint_trigger)
+        trigger = self._training.trigger(checkpoint_trigger)
+        start = self._training.start(epochs, resume)
         loggers = [c for c in callbacks if isinstance(c, Logger)]
         if self._tensorboard is not None:
             loggers.append(TensorBoardSummary(*self._tensorboard))
-        store = None if trigger is None else self._store()
-        with FitKeeper(store, loggers) as keeper:
+        with FitKeeper(self._training.store(), loggers) as keeper:
             keeper.describe({"batch_size": batch_size, "epochs": epochs, **_shown(self._recipe)})
             order = {
                 **self._order(start.state),
@@ -341,8 +331,7 @@ class TorchEstimator(SparkEstimator):
                 self._show_progress,
             )
             done = train(self._world(), source, checked, order, start, settings)
-        self._position, self._begun = load_state(self._built, done.state), None
-        self._position.step = 0
+        self._training.end_fit(done.state)
         self._report, self._plan = done.report, done.plan or self._plan
         if reduce_results:
             return [_epoch_dict(ranks[0], profile) for ranks in done.epochs]
@@ -385,7 +374,7 @@ class TorchEstimator(SparkEstimator):
                     "num_steps with a DataFrame or XShards", "num_steps with a data creator",
                     "Let the creator return a shorter dataset.",
                 )  # fmt: skip
-            order = {**self._order(self._state()), "until": 0}
+            order = {**self._order(self._training.state()), "until": 0}
             sums = evaluate_on_ranks(self._world(), source, order)
             scorer = Scorer(self._built, metrics)
             return {**scorer.result(sums), "num_samples": int(sum(s[0][0] for s in sums))}
@@ -446,7 +435,7 @@ class TorchEstimator(SparkEstimator):
         Returns:
             The path.
         """
-        write_whole(model_path, seal(self._state()))
+        self._training.save(model_path)
         return model_path
 
     def load(self, model_path: str) -> TorchEstimator:
@@ -457,15 +446,7 @@ class TorchEstimator(SparkEstimator):
         Raises:
             InputError: The file cannot be read as such.
         """
-        try:
-            blob = locate(model_path).read_bytes()
-        except OSError as exc:
-            raise InputError(
-                "a file written by save()",
-                str(exc),
-                "Cannot load the PyTorch model: check the path.",
-            ) from exc
-        self._take(read_state(blob))
+        self._training.load(model_path)
         return self
 
     def load_orca_checkpoint(
@@ -484,7 +465,7 @@ class TorchEstimator(SparkEstimator):
             ContractError: `version` without `prefix`.
             InputError: There is no whole snapshot.
         """
-        self._take(read_state(read_checkpoint(path, version, prefix)))
+        self._training.take(read_checkpoint(path, version, prefix))
 
     def shutdown(self, force: bool = False) -> None:
         """Nothing to do: no workers outlive a call. Kept for programs that call it."""
@@ -492,55 +473,6 @@ class TorchEstimator(SparkEstimator):
     def _world(self) -> World:
         crew = self._crew
         return World(launcher_for("spark"), crew.per_node, crew.least, crew.most)
-
-    def _state(self) -> bytes:
-        extras = {} if self._begun is None else self._begun.extras
-        return save_state(self._built, self._position, extras)
-
-    def _take(self, state: State) -> None:
-        """Continue from a state that was read."""
-        self._position = apply_state(self._built, state)
-        self._begun = state if self._position.step else None
-
-    def _store(self) -> SnapshotStore:
-        assert self._model_dir is not None
-        return SnapshotStore(self._model_dir, keep=self._keep_snapshots)
-
-    def _trigger(self, wanted: Any) -> Trigger | None:
-        trigger = Trigger.convert_trigger(wanted)
-        if trigger is not None and not isinstance(trigger, Trigger):
-            raise InputError(
-                "checkpoint_trigger as a trigger of zoo.orca.learn.trigger", repr(wanted),
-                "Use SeveralIteration(100), for example.",
-            )  # fmt: skip
-        if self._model_dir is None:
-            if trigger is not None:
-                raise InputError(
-                    "a model_dir for snapshots", "checkpoint_trigger without one",
-                    "Pass model_dir to Estimator.from_torch.",
-                )  # fmt: skip
-            return None
-        return trigger or EveryEpoch()
-
-    def _start(self, epochs: int, resume: bool | str) -> Start:
-        """Where a fit begins, and where it will end."""
-        if resume not in (True, False, "epoch"):
-            raise InputError("resume as True, False or 'epoch'", repr(resume), "Choose one.")
-        if resume and self._model_dir is None:
-            raise InputError(
-                "a model_dir to resume from", "None", "Pass model_dir to Estimator.from_torch."
-            )
-        found = newest_state(self._store(), between_epochs=resume == "epoch") if resume else None
-        if found is not None:
-            self._take(found)
-            first = int(found.extras.get("fit", {}).get("first_epoch", 0))
-            return Start(self._state_of(found), first, first + epochs, found.extras)
-        first = self._position.epoch
-        extras = {} if self._begun is None else self._begun.extras
-        return Start(self._state(), first, first + epochs, extras)
-
-    def _state_of(self, state: State) -> bytes:
-        return save_state(self._built, self._position, state.extras)
 
     def _order(self, state: bytes) -> dict[str, Any]:
         return {

@@ -10,7 +10,7 @@ from typing import Any
 
 from zoo.cluster.meeting import Member
 from zoo.orca.learn.callback import Callback, CallbackList
-from zoo.orca.learn.loop import EpochStats, Loop, Observer, StepSums
+from zoo.orca.learn.loop import EpochStats, Loop, Observer, Position, StepSums
 from zoo.orca.learn.pytorch.recipe import Built
 from zoo.orca.learn.pytorch.state import capture, save_state, to_bytes
 from zoo.orca.learn.trigger import Moment, Trigger
@@ -49,7 +49,8 @@ class RankRun:
     def now(self, logs: dict[str, float]) -> RankRun:
         """Where the training is at this moment."""
         at, stats = self._loop.position, self._loop.stats
-        self.epoch, self.step, self.iteration = stats.epoch, at.step, at.iteration
+        self.epoch, self.iteration = stats.epoch or at.epoch + 1, at.iteration
+        self.step = at.step or stats.steps
         self.logs = logs
         return self
 
@@ -102,6 +103,7 @@ class RankObserver(Observer):
         self._told = self._held = time.monotonic()
         self._told -= _REPORT_S
         self._score: float | None = None
+        self._epoch_over = False
         self._pool: ThreadPoolExecutor | None = None
         self._sending: Future[None] | None = None
 
@@ -134,7 +136,7 @@ class RankObserver(Observer):
 
     def state(self) -> bytes:
         """The whole state, now."""
-        return save_state(self.built, self._loop.position, self._extras())
+        return save_state(self.built, self._position, self._extras())
 
     def epoch_begins(self, stats: EpochStats) -> None:
         """See `Observer`."""
@@ -167,7 +169,9 @@ class RankObserver(Observer):
             return
         logs = _logs(stats, self.built.learning_rate)
         before = set(logs)
+        self._epoch_over = True
         self._callbacks.on_epoch_end(self._run.now(logs))
+        self._epoch_over = False
         stats.extra |= {name: float(logs[name]) for name in logs.keys() - before}
 
     def epoch_done(self, stats: EpochStats) -> None:
@@ -187,7 +191,7 @@ class RankObserver(Observer):
         if self.member.rank:
             return
         self._finish_sending()
-        tree = capture(self.built, self._loop.position, self._extras(), own=True)
+        tree = capture(self.built, self._position, self._extras(), own=True)
         facts = {"why": why, **self._where(), **facts}
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, "zoo-snapshot")
@@ -211,13 +215,19 @@ class RankObserver(Observer):
             self._sending.result()
             self._sending = None
 
+    @property
+    def _position(self) -> Position:
+        """Where a state of this moment goes on: one of the end of an epoch, in the next."""
+        at = self._loop.position
+        return Position(at.epoch + 1, 0, at.iteration) if self._epoch_over else at
+
     def _where(self) -> dict[str, int]:
-        return asdict(self._loop.position)
+        return asdict(self._position)
 
     def _extras(self) -> dict[str, Any]:
         """What has to go on besides the model."""
         loop = self._loop
-        begun = loop.begun() if loop.position.step else {}
+        begun = loop.begun() if self._position.step else {}
         callbacks = self._callbacks.state_dict() if self.may_stop else {}
         return {
             "begun": begun, "callbacks": callbacks, "history": self._history, "fit": self._fit,

@@ -247,6 +247,8 @@ class _Watch:
     def _on_message(self, message: Message) -> None:
         if message.kind == "state":
             self._rounds.take(message)
+        elif "moved" in message.body:
+            self._opened.moved(message.body["part"], message.body["moved"])
         elif "step" in message.body:
             self._first = self._first or time.perf_counter()
             self._rounds.growth.training()

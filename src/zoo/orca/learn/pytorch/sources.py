@@ -10,7 +10,7 @@ from typing import cast
 
 from zoo.cluster.meeting import Peer
 from zoo.errors import ShardsLostError
-from zoo.orca.data.ingest import Ingested, ingest, restore
+from zoo.orca.data.ingest import Ingested, ingest, restore, with_shards
 from zoo.orca.data.plan import TensorPlan
 from zoo.orca.data.rows import Rows
 from zoo.orca.data.shard import Shard
@@ -87,12 +87,27 @@ class Opened:
             wanted = set(lost) & {s.index for s in result.shards}
             if not wanted:
                 continue
-            self.ingested[k] = done = restore(rows, result, wanted)
-            if k == 0:
-                self.source = replace(cast("ShardSource", self.source), shards=done.shards)
-            else:
-                checked = cast("ShardSource", self.validation)
-                self.validation = replace(checked, shards=done.shards)
+            self._replace(k, restore(rows, result, wanted))
+
+    def moved(self, part: int, places: Sequence[tuple[int, str, str]]) -> None:
+        """Take in where ranks have put shards.
+
+        Args:
+            part: 0 for training data, 1 for validation data.
+            places: Number, host and folder of shards.
+        """
+        new = {index: (host, path) for index, host, path in places}
+        old = self.ingested[part]
+        shards = tuple(replace(s, host=new[s.index][0], path=new[s.index][1]) for s in old.shards)
+        self._replace(part, with_shards(old, shards))
+
+    def _replace(self, part: int, result: Ingested) -> None:
+        self.ingested[part] = result
+        if part == 0:
+            self.source = replace(cast("ShardSource", self.source), shards=result.shards)
+        else:
+            checked = cast("ShardSource", self.validation)
+            self.validation = replace(checked, shards=result.shards)
 
 
 @contextmanager
@@ -125,7 +140,7 @@ def open_sources(
             checked = _ingest(opened, validation, partitions, None)
             # No order to keep and nothing to agree on: as few, large batches as memory likes.
             large = max(batch_size, min(1024, _VALIDATION_BYTES // checked.plan.row_bytes))
-            opened.validation = ShardSource(checked.plan, checked.shards, large, None)
+            opened.validation = ShardSource(checked.plan, checked.shards, large, None, part=1)
         yield opened
     finally:
         for result in opened.ingested:

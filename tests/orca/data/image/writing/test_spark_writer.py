@@ -151,7 +151,7 @@ def _python_workers() -> list[psutil.Process]:
     for process in psutil.Process().children(recursive=True):
         try:
             parent = process.parent()
-            if parent and "pyspark.daemon" in parent.cmdline():
+            if parent and "pyspark.worker" in parent.cmdline():
                 found.append(process)
         except psutil.NoSuchProcess:
             continue

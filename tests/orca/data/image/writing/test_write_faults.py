@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,11 @@ def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _start(program: str, images: Path, out: Path) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if "SPARK" not in name}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if "SPARK" not in name or name.endswith("_OPTS")
+    }
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(images), str(out)],
         stdout=subprocess.PIPE,
@@ -94,7 +99,9 @@ def _kill(process: subprocess.Popen[str]) -> None:
 
 
 def _chunks_of_drafts(out: Path) -> int:
-    return len(list(out.parent.glob(f".{out.name}.writing-*/chunk=*/part-*")))
+    while True:
+        with suppress(FileNotFoundError):  # a folder got its last name while it was looked into
+            return len(list(out.parent.glob(f".{out.name}.writing-*/chunk=*/part-*")))
 
 
 def content(folder: Path) -> dict[str, bytes]:

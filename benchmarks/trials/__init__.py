@@ -1,0 +1,1 @@
+"""Trials in which something breaks while a model is trained."""
