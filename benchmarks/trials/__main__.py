@@ -11,9 +11,21 @@ import time
 import traceback
 from pathlib import Path
 
-from trials.kinds import KINDS
+from trials import programs
+from trials.kinds import KINDS as ON_CLUSTER
 from trials.stage import Stage, StuckError, Trial
 from zoo.orca import OrcaContext, init_orca_context, stop_orca_context
+
+_KINDS = {**ON_CLUSTER, "driver": programs.driver, "dynamic": programs.dynamic}
+_DYNAMIC = {
+    "spark.dynamicAllocation.enabled": "true",
+    "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+    "spark.dynamicAllocation.minExecutors": "1",
+    "spark.dynamicAllocation.maxExecutors": "3",
+    "spark.dynamicAllocation.executorIdleTimeout": "3s",
+    # Else as many as this are there from the first moment.
+    "spark.executor.instances": "1",
+}
 
 
 def _start(stage: str) -> None:
@@ -24,6 +36,9 @@ def _start(stage: str) -> None:
         init_orca_context("spark-submit", conf=conf)
     elif stage == "local":
         init_orca_context("local", cores=4, memory="1g", conf=conf)
+    else:
+        conf |= _DYNAMIC
+        init_orca_context("standalone", cores=1, memory="1g", num_nodes=3, conf=conf)
 
 
 def main() -> None:
@@ -39,7 +54,7 @@ def main() -> None:
                 trial = Trial(kind, seed)
                 begun, stuck = time.monotonic(), False
                 try:
-                    KINDS[kind](stage, trial)
+                    _KINDS[kind](stage, trial)
                 except StuckError as exc:
                     trial.error, stuck = str(exc), True
                 except Exception as exc:  # noqa: BLE001 - the table tells of it

@@ -20,13 +20,12 @@ from trials.marks import Marks
 from trials.stage import Fault, Stage, Trial
 from trials.victims import await_true, executors, kill, shards_of, workers_of
 from trials.work import Work, work_for
-from zoo.cluster.launch import attend  # noqa: F401 - ranks of a test import the same module
 from zoo.orca.learn.callback import Callback, Run
 from zoo.orca.learn.recovery import Recovery
 from zoo.orca.learn.snapshots import SnapshotStore
 from zoo.orca.learn.trigger import SeveralIteration
 
-__all__ = ["KINDS"]
+__all__ = ["KINDS", "await_step", "note_growth"]
 
 _EXECUTORS = 3
 _READY_S = 90.0
@@ -37,8 +36,14 @@ def _work(seed: int) -> Work:
     return work_for(seed, steps=400, epochs=4, pause_s=0.005)
 
 
-def _await_step(marks: Marks, step: int, draw: random.Random) -> None:
-    """Wait for a step, and for a part of the one after it."""
+def await_step(marks: Marks, step: int, draw: random.Random) -> None:
+    """Wait for a step, and for a moment after it.
+
+    Args:
+        marks: Of the fit.
+        step: Which.
+        draw: Of the moment.
+    """
 
     def reached() -> bool:
         last = marks.last()
@@ -78,7 +83,7 @@ def _kill_executors(stage: Stage, trial: Trial, count: int, *, with_shards: bool
 
     def strike(marks: Marks, fault: Fault) -> None:
         step = _moment(draw, work)
-        _await_step(marks, step, draw)
+        await_step(marks, step, draw)
         found = executors()
         if with_shards:
             found = [e for e in found if shards_of(e)] or found
@@ -162,7 +167,7 @@ def stopped(stage: Stage, trial: Trial) -> None:
     draw, work = random.Random(trial.seed), _work(trial.seed)
 
     def strike(marks: Marks, fault: Fault) -> None:
-        _await_step(marks, _moment(draw, work), draw)
+        await_step(marks, _moment(draw, work), draw)
         last = marks.last()
         pids = {m.pid for m in marks.all() if last and m.kind == "begin"}
         victim = next(p for e in executors() for p in workers_of(e) if p.pid in pids)
@@ -259,7 +264,7 @@ def arriving(stage: Stage, trial: Trial) -> None:
     await_true(lambda: stage.live() == len(executors()) == first, _READY_S)
 
     def strike(marks: Marks, fault: Fault) -> None:
-        _await_step(marks, draw.randrange(1, 100), draw)
+        await_step(marks, draw.randrange(1, 100), draw)
         _limit_executors(stage, _EXECUTORS)
         await_true(lambda: stage.live() == _EXECUTORS, _READY_S, 0.02)
         fault.at = time.time()
@@ -271,19 +276,18 @@ def arriving(stage: Stage, trial: Trial) -> None:
     note_growth(trial, done.marks, first)
 
 
-def note_growth(trial: Trial, marks: Marks, first: int, at: float = 0.0) -> None:
-    """Take down how a fit came to have all its ranks; its failure when it did not.
+def note_growth(trial: Trial, marks: Marks, first: int) -> None:
+    """Take down how a fit came to have all its ranks; it has failed when it did not soon.
 
     Args:
         trial: Takes it down.
         marks: Of the fit.
         first: With how many ranks it should begin.
-        at: When all executors were there; 0 for the first step that all of them took.
     """
     worlds = marks.worlds()
     sizes = [size for _, size in worlds]
     trial.notes["rounds_to_grow"] = sizes.index(_EXECUTORS) if _EXECUTORS in sizes else None
-    if sizes[0] != first or _EXECUTORS not in sizes[:4]:
+    if sizes[0] != first or _EXECUTORS not in sizes[:3]:
         trial.ended, trial.error = False, f"rounds of {sizes} ranks"
 
 

@@ -91,7 +91,7 @@ class Marks:
         try:
             with self.path.open("rb") as file:
                 file.seek(-_LINE, os.SEEK_END)
-                kind, wall, *numbers = file.read().decode().split()
+                kind, wall, *numbers = file.read(_LINE).decode().split()
         except (FileNotFoundError, OSError):
             return None
         return Mark(kind, float(wall), *map(int, numbers))
@@ -117,6 +117,22 @@ class Marks:
                 if begun and mark.kind == "step":
                     return mark
         return None
+
+    def processes_kept(self) -> tuple[int, int] | None:
+        """Of the ranks of the second round, how many run in processes of the first; None for one.
+
+        Returns:
+            How many do, and how many ranks there are.
+        """
+        rounds: list[set[int]] = []
+        begun = False
+        for mark in self.all():
+            if mark.kind == "begin":
+                if not begun:
+                    rounds.append(set())
+                rounds[-1].add(mark.pid)
+            begun = mark.kind == "begin"
+        return (len(rounds[0] & rounds[1]), len(rounds[1])) if len(rounds) > 1 else None
 
     def worlds(self) -> list[tuple[float, int]]:
         """When rounds began, and with how many ranks."""

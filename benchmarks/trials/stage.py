@@ -234,6 +234,7 @@ class Stage:
         trial.recovery_s = resumed.wall - fault.at if resumed else None
         trial.notes |= fault.notes
         trial.notes["rounds"] = [(r.ranks, round(r.seconds, 2), r.ended) for r in rounds]
+        trial.notes["processes_kept"] = done.marks.processes_kept()
         trial.notes["worlds"] = [size for _, size in done.marks.worlds()]
 
     def clear(self) -> None:

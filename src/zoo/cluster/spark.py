@@ -19,7 +19,13 @@ from zoo.cluster.host import host_key
 from zoo.cluster.launch import Job, attend
 from zoo.cluster.meeting import Invitation
 from zoo.cluster.session import active_session
-from zoo.cluster.topology import bind_address, is_local, live_executors, nodes_and_cores
+from zoo.cluster.topology import (
+    bind_address,
+    is_local,
+    live_executors,
+    most_executors,
+    nodes_and_cores,
+)
 from zoo.errors import ClusterError, RankError, SlotsError
 
 __all__ = ["SparkLauncher"]
@@ -34,6 +40,7 @@ class SparkLauncher:
 
     def __init__(self) -> None:
         self._context: SparkContext = active_session().sparkContext
+        self._most_executors = most_executors(self._context)
 
     @property
     def address(self) -> str:
@@ -54,6 +61,8 @@ class SparkLauncher:
     def require(self, ranks: int) -> None:
         """Refuse more ranks than the cluster has slots."""
         executors, slots = self._slots()
+        if self._most_executors is not None:
+            executors = max(executors, self._most_executors)
         if ranks > executors * slots:
             raise SlotsError(
                 f"{ranks} task slots, one for each rank",
@@ -69,6 +78,10 @@ class SparkLauncher:
         """Run tasks that attend the meeting: more than ranks, so that these can be spread."""
         executors, slots = self._slots()
         tasks = ranks if executors == 1 else max(ranks, executors * slots)
+        if self._most_executors is not None:
+            # Spark starts executors for tasks that wait: there must be some, wherever the first
+            # ones find room.
+            tasks = max(tasks, min(ranks, self._most_executors) * slots)
         return _SparkJob(self._context, invitation, body, tasks)
 
     def _slots(self) -> tuple[int, int]:
@@ -162,7 +175,7 @@ def _explained(error: Exception) -> BaseException:
             "Install them there, or ship the environment (spark.archives, --py-files).",
         )  # fmt: skip
     if any(sign in text for sign in _LOSSES):
-        line = next(part for part in text.splitlines() if part.strip())
+        line = next(part for part in text.splitlines() if any(s in part for s in _LOSSES))
         return RankError(
             "task processes that live", line.strip(),
             "They were killed, or ran out of memory: look at the executor's log.",

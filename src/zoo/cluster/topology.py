@@ -21,6 +21,7 @@ __all__ = [
     "is_local",
     "is_local_master",
     "live_executors",
+    "most_executors",
     "nodes_and_cores",
 ]
 
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 EXECUTORS_S = 60.0
+_UNLIMITED = 1 << 20
 
 
 def is_local_master(master: str) -> bool:
@@ -77,6 +79,14 @@ def live_executors(sc: SparkContext) -> int:
     """How many executors are there now; one in local mode."""
     # The driver is one of the block managers that this counts.
     return 1 if is_local(sc) else int(sc._jsc.sc().getExecutorMemoryStatus().size()) - 1
+
+
+def most_executors(sc: SparkContext) -> int | None:
+    """How many executors dynamic allocation may start; None where it is off."""
+    conf = sc.getConf()
+    if is_local(sc) or conf.get("spark.dynamicAllocation.enabled", "false") != "true":
+        return None
+    return int(conf.get("spark.dynamicAllocation.maxExecutors") or _UNLIMITED)
 
 
 def await_executors(sc: SparkContext, wanted: int) -> None:

@@ -13,7 +13,7 @@ def rank(number: int, data_s: float, compute_s: float, sync_s: float, **more: An
     facts = {"rows": 5_000, "ready_s": 0.2, "seconds": 10.0, "steps": 100, **more}
     return RankTimes(
         number, data_s=data_s, compute_s=compute_s, sync_s=sync_s,
-        **facts,  # type: ignore[arg-type]
+        **facts,
     )  # fmt: skip
 
 

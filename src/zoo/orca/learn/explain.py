@@ -196,7 +196,7 @@ def _slow(report: FitReport, steps: _Steps) -> _Part:
     others = [r for r in report.ranks if r is not pace]
     rows = pace.rows / max(1.0, _mean([r.rows for r in others])) if others else 1.0
     said = f"rank {pace.rank} is busy {steps.factor:.1f} times as long as the others. "
-    # After a change of ranks the first one has the rows of all, so they prove nothing.
+    # After a change of ranks not all rows are counted, so they prove nothing.
     if len(report.rounds) <= 1 and rows >= _MORE_ROWS:
         said += f"It has {rows:.1f} times their rows: "
         said += (

@@ -119,7 +119,7 @@ class FitKeeper:
         def work() -> None:
             try:
                 write()
-            except OSError as exc:
+            except (OSError, ValueError) as exc:  # the training is worth more than the file
                 _log.warning("%s could not be written, the ones before stay: %s", what, exc)
 
         self._work = self._pool.submit(work)

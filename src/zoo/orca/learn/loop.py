@@ -106,6 +106,8 @@ class EpochStats:
         data_s: Waiting for batches.
         compute_s: Forward, backward, update.
         sync_s: Agreeing with other ranks, waiting for them included.
+        observe_s: Callbacks, and copying the state for snapshots.
+        snapshot_s: Copying the state, part of `observe_s`.
         seconds: The whole epoch, validation not included.
         validate_s: Validation.
         validation: Results of validation, by name.
@@ -122,6 +124,8 @@ class EpochStats:
     data_s: float = 0.0
     compute_s: float = 0.0
     sync_s: float = 0.0
+    observe_s: float = 0.0
+    snapshot_s: float = 0.0
     seconds: float = 0.0
     validate_s: float = 0.0
     validation: dict[str, float] = field(default_factory=dict)
@@ -330,6 +334,7 @@ class Loop:
                 learner.restore()
                 self.stopped = True
                 return
+            self._now("updating or in a callback")
             # From here to the end of the step it is not whole.
             member.held = True
             if batch is not ended:
@@ -347,6 +352,9 @@ class Loop:
             stats.sync_s += agreed - computed
             stats.compute_s += computed - fetched + now - agreed
             observer.step_done(stats, sums)
+            seen = clock()
+            stats.observe_s += seen - now
+            now = seen
             member.held = False
             self.left = sums.leave
             self.stopped = member.size == 1 and observer.wants_stop
@@ -362,6 +370,7 @@ class Loop:
         begin = time.perf_counter()
         stats.validation = learner.validate()
         stats.validate_s += time.perf_counter() - begin
+        self._now("ending an epoch or in a callback")
         self._member.held = True
         learner.end_epoch(stats)
         self._observer.epoch_ends(stats)

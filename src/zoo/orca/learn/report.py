@@ -11,6 +11,8 @@ __all__ = ["FitReport", "RankTimes", "RoundFacts", "rank_times"]
 
 # Rounds end so when nothing was lost.
 _GOOD_ENDS = ("done", "ranks changed")
+# What would show as 0.00 s is not shown.
+_SHOWN_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,8 @@ class RankTimes:
 
     Attributes:
         rank: Which rank.
-        rows: Rows that it trained on. After a change of ranks, what all had done counts for the
-            first one.
+        rows: Rows that it trained on. When ranks changed inside an epoch, only what one of them
+            had done of it before is counted, for the first rank.
         ready_s: Building the model and opening the data.
         data_s: Waiting for batches.
         compute_s: Forward, backward and update.
@@ -133,9 +135,10 @@ class FitReport:
             "validate": self.validate_s,
             "of train, copying for snapshots": self.snapshot_s,
         }
-        # What the fit did not have needs no room.
         always = ("ingest", "start", "train")
-        shown = [f"{name} {s:.2f} s" for name, s in parts.items() if s or name in always]
+        shown = [
+            f"{name} {s:.2f} s" for name, s in parts.items() if s >= _SHOWN_S or name in always
+        ]
         lines = [
             f"{epochs} of {self.rows:,} rows in {self.seconds:.2f} s "
             f"({self.rows_per_s:,.0f} rows/s; {self.steady_rows_per_s:,.0f} while training)",
@@ -183,7 +186,7 @@ def _rank_table(ranks: Sequence[RankTimes]) -> list[str]:
         + [f"{s:.2f} s" for s in (r.ready_s, r.data_s, r.compute_s, r.sync_s, r.observe_s)]
         for r in ranks
     ]
-    seen = any(r.observe_s for r in ranks)
+    seen = any(r.observe_s >= _SHOWN_S for r in ranks)
     return _aligned([row[: len(head) if seen else -1] for row in [head, *rows]])
 
 

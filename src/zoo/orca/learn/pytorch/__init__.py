@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zoo.orca.learn.pytorch.estimator import Estimator
+    from zoo.orca.learn.pytorch.training_operator import TrainingOperator
 
-__all__ = ["Estimator"]
+__all__ = ["Estimator", "TrainingOperator"]
 
 
 def __getattr__(name: str) -> object:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> object:
         from zoo.orca.learn.pytorch.estimator import Estimator
 
         return Estimator
+    if name == "TrainingOperator":
+        from zoo.orca.learn.pytorch.training_operator import TrainingOperator
+
+        return TrainingOperator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

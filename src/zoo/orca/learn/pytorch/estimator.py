@@ -20,21 +20,24 @@ from zoo.orca.learn.explain import explain
 from zoo.orca.learn.keeper import FitKeeper
 from zoo.orca.learn.loggers import Logger
 from zoo.orca.learn.loop import EpochStats
-from zoo.orca.learn.metrics import Metric
 from zoo.orca.learn.pytorch.batches import LoaderSource
 from zoo.orca.learn.pytorch.fitting import FitSettings, World, evaluate_on_ranks, train
 from zoo.orca.learn.pytorch.inputs import Inputs, require_same_kind
 from zoo.orca.learn.pytorch.observer import SnapshotOrder
+from zoo.orca.learn.pytorch.operator_host import checked_operator, predicting
+from zoo.orca.learn.pytorch.operator_scorer import make_scorer
 from zoo.orca.learn.pytorch.recipe import Built, Recipe
 from zoo.orca.learn.pytorch.resume import read_checkpoint
-from zoo.orca.learn.pytorch.scorer import Scorer
+from zoo.orca.learn.pytorch.scorer import running_metrics
 from zoo.orca.learn.pytorch.scoring import (
     evaluate_rows,
     predict_shards,
     prediction_column,
     prediction_type,
 )
+from zoo.orca.learn.pytorch.several import as_given, members
 from zoo.orca.learn.pytorch.training import Training
+from zoo.orca.learn.pytorch.training_operator import TrainingOperator
 from zoo.orca.learn.recovery import Recovery
 from zoo.orca.learn.report import FitReport
 from zoo.orca.learn.spark_estimator import SparkEstimator
@@ -52,13 +55,13 @@ class Estimator:
     @staticmethod
     def from_torch(  # noqa: PLR0913 - the arguments that existing programs pass
         *,
-        model: nn.Module | Callable[[dict[str, Any]], nn.Module],
+        model: nn.Module | Callable[[dict[str, Any]], Any],
         optimizer: Any = None,
         loss: Any = None,
         metrics: Any = None,
         scheduler_creator: Callable[..., Any] | None = None,
-        training_operator_cls: type | None = None,
-        initialization_hook: Callable[[], None] | None = None,
+        training_operator_cls: type[TrainingOperator] | None = TrainingOperator,
+        initialization_hook: Callable[[], object] | None = None,
         config: Mapping[str, Any] | None = None,
         scheduler_step_freq: str | None = "batch",
         use_tqdm: bool = False,
@@ -83,10 +86,13 @@ class Estimator:
             loss: A torch loss, any function `(output, target)`, a function `f(config)` that makes
                 one, a list with one loss for each output, or None when the model's output is the
                 loss.
-            metrics: One or several of `zoo.orca.learn.metrics`.
+            metrics: One or several of `zoo.orca.learn.metrics`; a list of lists has those of each
+                output in turn.
             scheduler_creator: `f(optimizer, config)` that makes a learning-rate schedule.
-            training_operator_cls: Not available yet.
-            initialization_hook: Not available yet.
+            training_operator_cls: A class derived from `TrainingOperator`, for training of another
+                kind. With one, creators may return a list of models, optimizers or schedules.
+            initialization_hook: Called in every rank, whenever one begins, before the model is
+                made.
             config: Handed to every creator function. Read here: `seed`, of first weights (when
                 given), the order of rows and dropout (0), and `shuffle` (True).
             scheduler_step_freq: The schedule advances every `"batch"`, every `"epoch"`, or not at
@@ -114,14 +120,10 @@ class Estimator:
             NotYetError: The backend is known and not available yet.
         """
         _require_backend(backend)
-        for name, value in (
-            ("training_operator_cls", training_operator_cls),
-            ("initialization_hook", initialization_hook),
-        ):
-            if value is not None:
-                raise NotYetError(
-                    f"{name}=None", repr(value), "It comes with the next releases; leave it out."
-                )
+        if initialization_hook is not None and not callable(initialization_hook):
+            raise InputError(
+                "initialization_hook as a function", repr(initialization_hook), "Pass a function."
+            )
         recipe = Recipe(
             model=model,
             optimizer=optimizer,
@@ -131,6 +133,9 @@ class Estimator:
             config=_checked_config(config),
             precision=precision,
             accumulate=gradient_accumulation,
+            operator=checked_operator(training_operator_cls, gradient_accumulation),
+            initialization_hook=initialization_hook,
+            use_tqdm=use_tqdm,
         )
         if scheduler_step_freq not in ("batch", "epoch", None):
             raise InputError(
@@ -168,6 +173,12 @@ def _require_backend(backend: str) -> None:
         raise NotYetError("backend='spark'", repr(backend), "This version trains in Spark tasks.")
     names = ", ".join(["spark", *_LATER])
     raise InputError(f"backend as one of {names}", repr(backend), "Use 'spark'.")
+
+
+def _checked_info(info: Mapping[str, Any] | None) -> dict[str, Any]:
+    if info is not None and not isinstance(info, Mapping):
+        raise InputError("info as a dict", type(info).__name__, "Pass info={'name': value}.")
+    return dict(info or {})
 
 
 def _checked_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -221,7 +232,7 @@ class TorchEstimator(SparkEstimator):
     ) -> None:
         super().__init__()
         self._recipe, self._metrics = recipe, metrics
-        Metric.convert_metrics_dict(metrics, "pytorch")
+        running_metrics(metrics)
         self._crew, self._training = crew, Training(recipe, *snapshots)
         self._decoders, self._show_progress = dict(decoders or {}), show_progress
         self._recovery = recovery
@@ -269,7 +280,7 @@ class TorchEstimator(SparkEstimator):
             batch_size: Rows of a step over all ranks.
             profile: Add a `profile` dict of seconds to every epoch.
             reduce_results: False gives, for every epoch, a list with one dict for each rank.
-            info: Not available yet.
+            info: Handed to the `training_operator_cls`.
             feature_cols: Columns that the model receives. Each is one argument of the model;
                 when the model takes one argument, numbers and vectors are put side by side in
                 one matrix. A list inside the list does that explicitly.
@@ -297,8 +308,7 @@ class TorchEstimator(SparkEstimator):
         """
         _require_count("epochs", epochs)
         _require_count("batch_size", batch_size)
-        if info is not None:
-            raise NotYetError("info=None", repr(info), "It comes with custom operators.")
+        info = _checked_info(info)
         columns = (feature_cols, label_cols)
         source = self._inputs.source(data, columns, batch_size, "training", use="train")
         checked = None
@@ -322,6 +332,7 @@ class TorchEstimator(SparkEstimator):
                 "callbacks": tuple(c for c in callbacks if not isinstance(c, Logger)),
                 "snapshots": SnapshotOrder(trigger, self._recovery.hold_s),
                 "log_steps": keeper.logs,
+                "info": info,
             }
             settings = FitSettings(
                 batch_size,
@@ -354,7 +365,7 @@ class TorchEstimator(SparkEstimator):
             batch_size: Rows that the model sees at once.
             num_steps: Stop after so many batches.
             profile: Accepted for older programs; evaluation is one pass.
-            info: Not available yet.
+            info: Handed to the `training_operator_cls`.
             feature_cols: As in `fit`.
             label_cols: As in `fit`.
 
@@ -364,20 +375,21 @@ class TorchEstimator(SparkEstimator):
         _require_count("batch_size", batch_size)
         if num_steps is not None:
             _require_count("num_steps", num_steps)
-        if info is not None:
-            raise NotYetError("info=None", repr(info), "It comes with custom operators.")
+        info = _checked_info(info)
         source = self._inputs.source(data, (feature_cols, label_cols), batch_size, "evaluation")
-        metrics = Metric.convert_metrics_dict(self._metrics, "pytorch")
+        metrics = running_metrics(self._metrics)
         if isinstance(source, LoaderSource):
             if num_steps is not None:
                 raise InputError(
                     "num_steps with a DataFrame or XShards", "num_steps with a data creator",
                     "Let the creator return a shorter dataset.",
                 )  # fmt: skip
-            order = {**self._order(self._training.state()), "until": 0}
+            order = {**self._order(self._training.state()), "until": 0, "info": info}
             sums = evaluate_on_ranks(self._world(), source, order)
-            scorer = Scorer(self._built, metrics)
+            scorer = make_scorer(self._built, metrics)
             return {**scorer.result(sums), "num_samples": int(sum(s[0][0] for s in sums))}
+        if self._built.operator is not None:
+            self._built.operator.info = info
         rows = source.rows if num_steps is None else source.rows.first(num_steps * batch_size)
         return evaluate_rows(rows, self._built, source.plan, metrics, batch_size)
 
@@ -411,7 +423,7 @@ class TorchEstimator(SparkEstimator):
                 "a function",
                 "Rows of a data creator have no place for a prediction.",
             )
-        built, columns = self._built, (feature_cols, None)
+        built, columns = predicting(self._built), (feature_cols, None)
         if isinstance(data, SparkXShards):
             rows, plan = self._inputs.shards(data, columns, need_labels=False)
             return predict_shards(rows, built, plan, batch_size)
@@ -422,9 +434,9 @@ class TorchEstimator(SparkEstimator):
         column = prediction_column(frame.spark, built, plan, kind, batch_size)
         return frame.restore(frame.spark.withColumn("prediction", column))
 
-    def get_model(self) -> nn.Module:
-        """The module with its trained weights."""
-        return self._built.model
+    def get_model(self) -> Any:
+        """The module with its trained weights; a list where an operator trains several."""
+        return as_given(self._built.model)
 
     def save(self, model_path: str) -> str:
         """Save weights, optimizer, schedule and position in one file.
@@ -478,7 +490,7 @@ class TorchEstimator(SparkEstimator):
         return {
             "recipe": pickled(self._recipe, "a model, optimizer, loss and scheduler"),
             "state": state,
-            "metrics": Metric.convert_metrics_dict(self._metrics, "pytorch"),
+            "metrics": running_metrics(self._metrics),
             "threads": self._world().threads,
             "seed": int(self._recipe.config.get("seed", 0)),
         }
@@ -486,7 +498,8 @@ class TorchEstimator(SparkEstimator):
     @property
     def _inputs(self) -> Inputs:
         compares = self._recipe.loss is not None or bool(self._metrics)
-        return Inputs(self._built.model, self._recipe.config, self._decoders, compares, self._plan)
+        model = members(self._built.model)[0]
+        return Inputs(model, self._recipe.config, self._decoders, compares, self._plan)
 
 
 def _require_count(name: str, value: object) -> None:

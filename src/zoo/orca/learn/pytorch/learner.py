@@ -53,6 +53,7 @@ class TorchLearner:
         self._limits = limits
         self._alone = member.size == 1
         self._parameters: list[torch.nn.Parameter] = []
+        self._frozen: list[torch.nn.Parameter] = []
         self._gradients: FlatGradients | None = None
         self._running = None if self._alone else RunningStatistics(built.model)
         self._arrays: list[np.ndarray] = []
@@ -61,24 +62,26 @@ class TorchLearner:
         self._generator: Any = torch.default_generator
 
     def buffers(self) -> list[np.ndarray]:
-        """Flat gradients and running statistics; none when this is the only rank."""
-        return self._arrays
+        """Flat gradients and running statistics; none when this is the only rank.
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Training mode; look which parameters are trained, which a callback may change."""
-        built = self._built
-        built.model.train()
-        parameters = [
-            p for group in built.optimizer.param_groups for p in group["params"] if p.requires_grad
-        ]
+        Asked at the beginning of an epoch, after callbacks, which may change what is trained.
+        """
+        given = [p for group in self._built.optimizer.param_groups for p in group["params"]]
+        parameters = [p for p in given if p.requires_grad]
+        self._frozen = [p for p in given if not p.requires_grad]
         same = len(parameters) == len(self._parameters)
         if same and all(a is b for a, b in zip(parameters, self._parameters, strict=True)):
-            return
+            return self._arrays
         self._parameters = parameters
         if not self._alone:
             assert self._running is not None
             self._gradients = FlatGradients(parameters)
             self._arrays = [*self._gradients.arrays, *self._running.arrays]
+        return self._arrays
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Training mode."""
+        self._built.model.train()
 
     def begin_step(self, iteration: int) -> None:
         """Seed torch's randomness: a step is the same whenever, and however often, it is taken."""
@@ -154,6 +157,8 @@ class TorchLearner:
             self._gradients.scatter(1.0 if self._adds_up else sums.weight or 1.0)
             assert self._running is not None
             self._running.scatter(sums.rows)
+        for parameter in self._frozen:
+            parameter.grad = None  # one that is trained from now on has a sum from the next epoch
         if built.scaler is not None:
             built.scaler.unscale_(built.optimizer)
         if self._limits is not None:

@@ -18,6 +18,8 @@ from zoo.orca.learn.trigger import Moment, Trigger
 __all__ = ["RankObserver", "SnapshotOrder"]
 
 _REPORT_S = 0.3
+# A copy for the driver may take this part of the time at most.
+_HELD_SHARE = 0.01
 # Rows of single steps that are kept for the driver; a recovered rank sends them again.
 _RECENT = 50_000
 
@@ -106,6 +108,7 @@ class RankObserver(Observer):
         self._epoch_over = False
         self._pool: ThreadPoolExecutor | None = None
         self._sending: Future[None] | None = None
+        self._sent_s = 0.0
 
     def watch(self, loop: Loop) -> None:
         """Take the loop, which is made after this."""
@@ -190,12 +193,19 @@ class RankObserver(Observer):
         """
         if self.member.rank:
             return
+        begin = time.perf_counter()
         self._finish_sending()
         tree = capture(self.built, self._position, self._extras(), own=True)
         facts = {"why": why, **self._where(), **facts}
+        self._loop.stats.snapshot_s += time.perf_counter() - begin
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, "zoo-snapshot")
-        self._sending = self._pool.submit(lambda: self.member.hand_over(to_bytes(tree), facts))
+
+        def work() -> None:
+            self.member.hand_over(to_bytes(tree), facts)
+            self._sent_s = time.perf_counter() - begin
+
+        self._sending = self._pool.submit(work)
 
     def _snapshot(self, stats: EpochStats, now: float, *, epoch_ended: bool) -> None:
         order, at = self._snapshots, self._loop.position
@@ -205,7 +215,9 @@ class RankObserver(Observer):
                 self._held = now
                 self.send("snapshot")
                 return
-        if order.hold_s is not None and now - self._held > order.hold_s:
+        if order.hold_s is None:
+            return
+        if now - self._held > max(order.hold_s, self._sent_s / _HELD_SHARE):
             self._held = now
             if self._sending is None or self._sending.done():
                 self.send("held")

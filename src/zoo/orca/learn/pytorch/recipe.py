@@ -6,7 +6,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,6 +17,11 @@ from zoo.errors import InputError
 from zoo.orca.learn.optimizers.optimizer import Optimizer as NamedOptimizer
 from zoo.orca.learn.pytorch.losses import LossPerOutput
 from zoo.orca.learn.pytorch.orca_optimizer import torch_optimizer, torch_schedule
+from zoo.orca.learn.pytorch.several import as_given, join
+
+if TYPE_CHECKING:
+    from zoo.orca.learn.pytorch.operator_host import OperatorHost
+    from zoo.orca.learn.pytorch.training_operator import TrainingOperator
 
 __all__ = ["Built", "Recipe", "build", "float_dtype", "takes_one_input"]
 
@@ -38,9 +43,12 @@ class Recipe:
         config: Handed to all creators.
         precision: `bf16` or `fp16` for mixed precision, or None.
         accumulate: Parts in which a rank goes through its rows of a step.
+        operator: How to train, when it is not the default way.
+        initialization_hook: Called in every rank before anything is built.
+        use_tqdm: What operators are told of it.
     """
 
-    model: nn.Module | Callable[[dict[str, Any]], nn.Module]
+    model: nn.Module | Callable[[dict[str, Any]], Any]
     optimizer: Optimizer | NamedOptimizer | Callable[..., Optimizer] | None = None
     loss: Any = None
     scheduler_creator: Callable[..., LRScheduler] | None = None
@@ -48,6 +56,9 @@ class Recipe:
     config: Mapping[str, Any] = field(default_factory=dict)
     precision: str | None = None
     accumulate: int = 1
+    operator: type[TrainingOperator] | None = None
+    initialization_hook: Callable[[], object] | None = None
+    use_tqdm: bool = False
 
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -66,6 +77,7 @@ class Built:
         precision: Of `Recipe`.
         accumulate: Of `Recipe`.
         scaler: Keeps gradients in half precision from vanishing; None where that is not needed.
+        operator: Where the operator is; None for the default way of training.
     """
 
     model: nn.Module
@@ -76,6 +88,7 @@ class Built:
     precision: str | None = None
     accumulate: int = 1
     scaler: torch.amp.GradScaler | None = None
+    operator: OperatorHost | None = None
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """In which forward and loss are computed."""
@@ -96,10 +109,10 @@ def build(recipe: Recipe, device: torch.device = _CPU) -> Built:
         InputError: A creator gave something else than it should, or the parts do not fit.
         Exception: Whatever a creator raises.
     """
-    config = dict(recipe.config)
+    config, several = dict(recipe.config), recipe.operator is not None
     model = recipe.model
     if not isinstance(model, nn.Module):
-        model = _made(recipe.model, (config,), nn.Module, "model")
+        model = _made(recipe.model, (config,), nn.Module, "model", several=several)
     model = model.to(device) if device.type != "cpu" else model
     optimizer = recipe.optimizer
     if optimizer is None:
@@ -107,11 +120,12 @@ def build(recipe: Recipe, device: torch.device = _CPU) -> Built:
     elif isinstance(optimizer, NamedOptimizer):
         optimizer = torch_optimizer(optimizer, model.parameters())
     elif not isinstance(optimizer, Optimizer):
-        optimizer = _made(optimizer, (model, config), Optimizer, "optimizer")
+        optimizer = _made(optimizer, (model, config), Optimizer, "optimizer", several=several)
     _require_own_parameters(model, optimizer)
     scheduler = None
     if recipe.scheduler_creator is not None:
-        scheduler = _made(recipe.scheduler_creator, (optimizer, config), LRScheduler, "scheduler")
+        creator, given = recipe.scheduler_creator, (optimizer, config)
+        scheduler = _made(creator, given, LRScheduler, "scheduler", several=several)
         if isinstance(scheduler, ReduceLROnPlateau) and recipe.scheduler_step_freq == "batch":
             raise InputError(
                 "scheduler_step_freq='epoch' for a schedule that watches the loss",
@@ -124,9 +138,14 @@ def build(recipe: Recipe, device: torch.device = _CPU) -> Built:
     if isinstance(loss, nn.Module) and device.type != "cpu":
         loss = loss.to(device)
     scaler = torch.amp.GradScaler(device.type) if recipe.precision == "fp16" else None
-    return Built(
+    built = Built(
         model, optimizer, loss, scheduler, device, recipe.precision, recipe.accumulate, scaler
     )
+    if recipe.operator is not None:
+        from zoo.orca.learn.pytorch.operator_host import add_operator
+
+        add_operator(built, recipe.operator, config, recipe.use_tqdm)
+    return built
 
 
 _FORMS = {"model": "config", "optimizer": "model, config", "scheduler": "optimizer, config"}
@@ -143,7 +162,9 @@ def _plain_sgd(model: nn.Module) -> Optimizer:
     return torch.optim.SGD(parameters, lr=1e-3)
 
 
-def _made(creator: Any, args: tuple[Any, ...], kind: type[Any], what: str) -> Any:
+def _made(
+    creator: Any, args: tuple[Any, ...], kind: type[Any], what: str, *, several: bool
+) -> Any:
     form = _FORMS[what]
     # Called with (model, config), a class of torch would take the config for a learning rate.
     bare = isinstance(creator, type) and issubclass(creator, Optimizer | LRScheduler)
@@ -153,7 +174,7 @@ def _made(creator: Any, args: tuple[Any, ...], kind: type[Any], what: str) -> An
             repr(creator),
             f"Write lambda {form}: ... around it.",
         )
-    made = creator(*args)
+    made = join(creator(*(as_given(a) for a in args)), kind, what, custom=several)
     if not isinstance(made, kind):
         raise InputError(
             f"a {kind.__name__} from the {what} creator",

@@ -41,6 +41,7 @@ def newest_state(store: SnapshotStore, *, between_epochs: bool = False) -> State
         if not state.position.step:
             _log.info("resuming from %s", snapshot.place)
             return state
+    _log.info("no snapshot between two epochs to resume from: beginning from scratch")
     return None
 
 

@@ -123,7 +123,8 @@ class Rounds:
         ready, start = time.perf_counter(), self.start
         for known in start.extras.get("history", ()):
             stats = EpochStats(**known)
-            self.epochs[stats.epoch] = {0: stats}
+            if stats.epoch > start.first_epoch:
+                self.epochs[stats.epoch] = {0: stats}
         opened.fixed = opened.fixed or bool(start.extras.get("begun"))
         self.state = self.state or start.state
         self._facts = {**facts, "first_epoch": start.first_epoch}
@@ -200,18 +201,23 @@ class Rounds:
         epochs = tuple(
             tuple(ranks[r] for r in sorted(ranks)) for _, ranks in sorted(self.epochs.items())
         )
-        train_s = sum(e[0].seconds for e in epochs)
+        # An earlier fit that is gone on with is a result, but not this fit's time.
+        before = {int(h["epoch"]) for h in self.start.extras.get("history", ())}
+        mine = [ranks for ranks in epochs if ranks[0].epoch not in before]
+        begun_s = float((self.start.extras.get("begun") or {}).get("seconds", 0.0))
+        train_s = max(0.0, sum(e[0].seconds for e in mine) - begun_s)
+        validate_s = sum(e[0].validate_s for e in mine)
         report = FitReport(
             seconds=ended - self.begun,
             ingest_s=ready - self.begun,
-            start_s=max(0.0, ended - ready - train_s),
+            start_s=max(0.0, ended - ready - train_s - validate_s),
             train_s=train_s,
             rows=epochs[0][0].rows if epochs else 0,
-            epochs=len(epochs),
+            epochs=len(mine),
             bytes_ingested=sum(i.bytes for i in opened.ingested),
-            ranks=rank_times(epochs, self._ready),
+            ranks=rank_times(mine, self._ready),
             rounds=tuple(self.rounds),
-            validate_s=sum(e[0].validate_s for e in epochs),
+            validate_s=validate_s,
         )
         plan = opened.ingested[0].plan if opened.ingested else None
         return Trained(self.state, epochs, report, plan)

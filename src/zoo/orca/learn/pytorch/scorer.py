@@ -2,17 +2,80 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
+from zoo.errors import InputError
+from zoo.orca.learn.metrics import Metric
 from zoo.orca.learn.pytorch.batches import Batch
 from zoo.orca.learn.pytorch.losses import compute_loss, loss_weight, side_by_side
 from zoo.orca.learn.pytorch.pytorch_metrics import AdditiveMetric
 from zoo.orca.learn.pytorch.recipe import Built
 
-__all__ = ["Scorer"]
+__all__ = ["OutputMetric", "Scorer", "running_metrics"]
+
+
+class OutputMetric:
+    """A metric on one of several outputs and its target.
+
+    Args:
+        metric: Computes it.
+        output: Number of the output, from 0.
+    """
+
+    def __init__(self, metric: AdditiveMetric, output: int) -> None:
+        self._metric, self.output = metric, output
+
+    def __call__(self, preds: torch.Tensor, targets: torch.Tensor) -> None:
+        """Take in one batch of this output."""
+        self._metric(preds, targets)
+
+    def compute(self) -> torch.Tensor:
+        """See `AdditiveMetric`."""
+        return self._metric.compute()
+
+    def state(self) -> torch.Tensor:
+        """See `AdditiveMetric`."""
+        return self._metric.state()
+
+    def load_state(self, vector: torch.Tensor) -> None:
+        """See `AdditiveMetric`."""
+        self._metric.load_state(vector)
+
+    def reset(self) -> None:
+        """See `AdditiveMetric`."""
+        self._metric.reset()
+
+
+def running_metrics(metrics: Any) -> dict[str, AdditiveMetric]:
+    """Fresh running metrics by name.
+
+    Args:
+        metrics: None, one, or a list. A list of lists has metrics for each output in turn; a name
+            that several outputs have gets the number of the output in front.
+
+    Raises:
+        InputError: Something is no metric.
+    """
+    several = isinstance(metrics, list | tuple) and any(
+        isinstance(part, list | tuple) for part in metrics
+    )
+    if not several:
+        return Metric.convert_metrics_dict(metrics, "pytorch")
+    parts = [
+        Metric.convert_metrics_dict(list(p) if isinstance(p, list | tuple) else p, "pytorch")
+        for p in metrics
+    ]
+    names = Counter(name for part in parts for name in part)
+    return {
+        name if names[name] == 1 else f"output_{k}_{name}": OutputMetric(metric, k)
+        for k, part in enumerate(parts)
+        for name, metric in part.items()
+    }
 
 
 class Scorer:
@@ -26,6 +89,7 @@ class Scorer:
 
     def add(self, batch: Batch) -> None:
         """Score one batch."""
+        self._require_outputs(batch)
         output = self._built.model(*batch.features)
         self._sums[0] += batch.rows
         if self._built.loss is not None:
@@ -41,7 +105,19 @@ class Scorer:
         together = len(batch.targets) > 1 and not isinstance(output, tuple | list)
         target = side_by_side(batch.targets) if together else batch.targets[0]
         for metric in self._metrics.values():
-            metric(first, target)
+            if isinstance(metric, OutputMetric):
+                outputs = output if isinstance(output, tuple | list) else (output,)
+                metric(outputs[metric.output], batch.targets[metric.output])
+            else:
+                metric(first, target)
+
+    def _require_outputs(self, batch: Batch) -> None:
+        asked = [m.output for m in self._metrics.values() if isinstance(m, OutputMetric)]
+        if asked and max(asked) >= len(batch.targets):
+            raise InputError(
+                f"{max(asked) + 1} columns of targets, one for each list of metrics",
+                f"{len(batch.targets)}", "Give as many label_cols as the model has outputs.",
+            )  # fmt: skip
 
     def sums(self) -> list[list[float]]:
         """What to add up with the other parts of the data."""

@@ -38,9 +38,9 @@ from zoo.orca.data.xshards.jobs import map_shards
 from zoo.orca.data.xshards.rows import ShardRows, shard_length
 from zoo.orca.data.xshards.spark_xshards import SparkXShards
 from zoo.orca.learn.pytorch.batches import Batch
+from zoo.orca.learn.pytorch.operator_scorer import make_scorer, score_batches
 from zoo.orca.learn.pytorch.pytorch_metrics import AdditiveMetric
 from zoo.orca.learn.pytorch.recipe import Built
-from zoo.orca.learn.pytorch.scorer import Scorer
 
 __all__ = ["evaluate_rows", "predict_shards", "prediction_column", "prediction_type"]
 
@@ -304,7 +304,7 @@ def evaluate_rows(
         ColumnError: Cells cannot become numbers.
         Exception: Whatever model, loss or metrics raise in a task, as its own type.
     """
-    scorer = Scorer(built, metrics)
+    scorer = make_scorer(built, metrics)
     blob = rows.context.broadcast(pickled((built, dict(metrics)), "a model, loss and metrics"))
     cut = len(plan.features)
 
@@ -332,12 +332,14 @@ def _score(pieces: Pieces, cut: int, blob: bytes, batch_size: int) -> Iterator[p
     """The task: sums of one partition, or its flaws, or the error it hit."""
     torch.set_num_threads(1)
     built, metrics = pickle.loads(blob)
-    scorer, error, facts = Scorer(built, metrics), b"", ""
-    built.model.eval()
+    scorer, error, facts = make_scorer(built, metrics), b"", ""
     try:
+        if built.operator is not None:
+            built.operator.start(built, train=False)
+        built.model.eval()
         with torch.no_grad():
-            for arrays in pieces:
-                _score_rows(scorer, _tensors(arrays), cut, batch_size)
+            batches = (b for p in pieces for b in _batches(_tensors(p), cut, batch_size))
+            score_batches(scorer, batches)
     except Exception as exc:  # noqa: BLE001 - the process boundary: it is raised on the driver
         error, said = carry(exc)
         facts = json.dumps(said)
@@ -349,7 +351,7 @@ def _score(pieces: Pieces, cut: int, blob: bytes, batch_size: int) -> Iterator[p
     yield pa.RecordBatch.from_pydict({n: [v] for n, v in zip(names, values, strict=True)})
 
 
-def _score_rows(scorer: Scorer, tensors: Sequence[torch.Tensor], cut: int, batch_size: int) -> None:
+def _batches(tensors: Sequence[torch.Tensor], cut: int, batch_size: int) -> Iterator[Batch]:
     for i in range(0, len(tensors[0]), batch_size):
         views = [t[i : i + batch_size] for t in tensors]
-        scorer.add(Batch(tuple(views[:cut]), tuple(views[cut:]), len(views[0])))
+        yield Batch(tuple(views[:cut]), tuple(views[cut:]), len(views[0]))

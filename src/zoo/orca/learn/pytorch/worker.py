@@ -13,14 +13,15 @@ import torch
 from zoo.cluster.host import memory_facts
 from zoo.cluster.meeting import Member, Stopped
 from zoo.orca.learn.callback import Callback
-from zoo.orca.learn.loop import EpochStats, Loop
+from zoo.orca.learn.loop import EpochStats
 from zoo.orca.learn.pytorch.batches import Source
 from zoo.orca.learn.pytorch.device import choose_device
-from zoo.orca.learn.pytorch.learner import TorchLearner
 from zoo.orca.learn.pytorch.observer import RankObserver, SnapshotOrder
+from zoo.orca.learn.pytorch.operator_learner import learner_kind
+from zoo.orca.learn.pytorch.operator_loop import is_torn, make_loop
+from zoo.orca.learn.pytorch.operator_scorer import make_scorer, score_batches
 from zoo.orca.learn.pytorch.pytorch_metrics import AdditiveMetric
-from zoo.orca.learn.pytorch.recipe import Recipe, build
-from zoo.orca.learn.pytorch.scorer import Scorer
+from zoo.orca.learn.pytorch.recipe import Built, Recipe, build
 from zoo.orca.learn.pytorch.state import State, apply_state, load_state, read_state
 from zoo.orca.learn.spark_estimator import GradientLimits
 
@@ -45,6 +46,7 @@ class Order:
         snapshots: When the driver gets the state.
         facts: Of the fit and its data, kept with the state.
         log_steps: The driver wants the numbers of every step.
+        info: For the operator.
     """
 
     recipe: bytes
@@ -60,6 +62,7 @@ class Order:
     snapshots: SnapshotOrder = field(default_factory=SnapshotOrder)
     facts: Mapping[str, Any] = field(default_factory=dict)
     log_steps: bool = False
+    info: Mapping[str, Any] = field(default_factory=dict)
 
 
 def train_rank(member: Member, order: Order) -> tuple[bytes, dict[str, Any]]:
@@ -68,14 +71,14 @@ def train_rank(member: Member, order: Order) -> tuple[bytes, dict[str, Any]]:
     When another rank is lost, a survivor offers what it holds, and hands it over if it is wanted.
     """
     born = time.perf_counter()
-    torch.set_num_threads(order.threads)
-    recipe: Recipe = pickle.loads(order.recipe)
-    built = build(recipe, choose_device(member, recipe.config))
+    recipe, built = _built(member, order)
     state = read_state(order.state)
     position = apply_state(built, state)
+    if built.operator is not None:
+        built.operator.position = position
     batches = order.source.open(member)
     validation = order.validation
-    learner = TorchLearner(
+    learner = learner_kind(built)(
         built,
         member,
         seed=order.seed,
@@ -89,7 +92,9 @@ def train_rank(member: Member, order: Order) -> tuple[bytes, dict[str, Any]]:
         extras={**state.extras, "fit": dict(order.facts)}, steps=batches.steps,
         log_steps=order.log_steps,
     )  # fmt: skip
-    loop = Loop(member, learner, batches, position, observer=observer, begun=_begun(member, state))
+    loop = make_loop(
+        member, learner, batches, position, observer=observer, begun=_begun(member, state)
+    )
     member.describe = lambda: {**loop.describe(), **memory_facts()}
     observer.watch(loop)
     ready_s = time.perf_counter() - born
@@ -100,11 +105,25 @@ def train_rank(member: Member, order: Order) -> tuple[bytes, dict[str, Any]]:
         # Nobody leaves before the driver has the state: whoever is left could still give it.
         member.share(None)
     except Stopped:
-        if not member.wants_offers or not member.offer({"iteration": position.iteration}):
+        offers = member.wants_offers and not is_torn(loop)
+        if not offers or not member.offer({"iteration": position.iteration}):
             raise
         learner.restore()
         return observer.state(), {}
     return b"", {"ready_s": ready_s, "left": loop.left, "stopped": observer.why}
+
+
+def _built(member: Member, order: Order) -> tuple[Recipe, Built]:
+    """What to work with on this rank, the operator ready, the state not yet loaded."""
+    torch.set_num_threads(order.threads)
+    recipe: Recipe = pickle.loads(order.recipe)
+    if recipe.initialization_hook is not None:
+        recipe.initialization_hook()
+    built = build(recipe, choose_device(member, recipe.config))
+    if built.operator is not None:
+        built.operator.info = order.info
+        built.operator.start(built, rank=member.rank)
+    return recipe, built
 
 
 def _begun(member: Member, state: State) -> EpochStats | None:
@@ -120,16 +139,13 @@ def _begun(member: Member, state: State) -> EpochStats | None:
 
 def evaluate_rank(member: Member, order: Order) -> tuple[bytes, dict[str, Any]]:
     """Score this rank's part of the validation data."""
-    torch.set_num_threads(order.threads)
-    recipe: Recipe = pickle.loads(order.recipe)
-    built = build(recipe, choose_device(member, recipe.config))
+    _, built = _built(member, order)
     load_state(built, order.state)
     assert order.validation is not None
     batches = order.validation.open(member)
-    scorer = Scorer(built, order.metrics)
+    scorer = make_scorer(built, order.metrics)
     built.model.eval()
     with torch.no_grad():
-        for batch in batches.epoch(0):
-            if batch is not None:
-                scorer.add(batch.to(built.device))
+        found = (b.to(built.device) for b in batches.epoch(0) if b is not None)
+        score_batches(scorer, found)
     return b"", {"sums": scorer.sums()}
