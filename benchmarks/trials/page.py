@@ -16,9 +16,9 @@ have had. This page tells how that was tried. `benchmarks/faults.py` makes the t
 .venv/bin/python benchmarks/faults.py --write docs/faults.md
 ```
 
-**The machine of these figures:** $machine. Driver and executors are processes of this
-one machine, so they compete for its cores, and a new executor has to load Spark, Python and torch on
-them while the others train.
+**The machine of these figures:** $machine. Driver and executors are processes of this one
+machine, so they compete for its cores, and a new executor has to load Spark, Python and torch
+on them while the others train.
 
 $claims
 
@@ -34,36 +34,36 @@ $table
 
 ## What is trained
 
-A network of 81 weights in double precision, on about $rows rows in seven partitions of random sizes;
-half of the trials with Adam, half with SGD with momentum and a cosine schedule. Every step waits
-some milliseconds, as a larger model would compute. The order of additions depends on the number of
-ranks, so differences of the size of rounding errors remain.
+A network of 81 weights in double precision, on $rows rows in seven partitions of random
+sizes; half of the trials with Adam, half with SGD with momentum and a cosine schedule. Every step
+waits some milliseconds, as a larger model would compute. The order of additions depends on the
+number of ranks, so differences of the size of rounding errors remain.
 
 The row log is a part of the model: one weight for each row, from 0, with the gradient 1 and steps
-of 1. It falls by one whenever its row is used, and after e epochs all must be exactly -e. A row that
-was left out or used twice could not hide there.
+of 1. It falls by one whenever its row is used, and after e epochs all must be exactly -e. A row
+that was left out or used twice could not hide there.
 
 ## What is done to it
 
 Each trial has a seed. It decides the moment, the victim and the sizes, so
-`benchmarks/faults.py --only KIND --trials 1 --seed SEED` makes one again, up to what the scheduler of
-the machine decides.
+`benchmarks/faults.py --only KIND --trials 1 --seed SEED` makes one again, up to what the
+scheduler of the machine decides.
 
-- **An executor killed**: `SIGKILL` to one of three executors (`local-cluster`), at a random step and
-  a random moment in it.
+- **An executor killed**: `SIGKILL` to one of three executors (`local-cluster`), at a random step
+  and a random moment in it.
 - **A rank killed inside all-reduce**: a thread of the victim watches the stack of the training and
   kills the process when it sees it there, without letting it run in between. $inside
 - **Two executors killed at once**: one survivor hands over the state.
 - **An executor killed, its shards deleted**: Spark computes the lost partitions again.
-- **A rank stopped**: `SIGSTOP`, and `SIGCONT` after 30 s. It gives no sign of life for 15 s and then
-  counts as lost.
+- **A rank stopped**: `SIGSTOP`, and `SIGCONT` after 30 s. It gives no sign of life for 15 s and
+  then counts as lost.
 - **The folder of snapshots full**: a file system of 300 KB. The fit goes on with a warning for each
   snapshot that found no room, and the last good one can still be read.
 - **The newest snapshot damaged**: cut off anywhere, or one bit turned. `fit(resume=True)` says so,
   and takes the one before.
-- **The driver killed**: `SIGKILL`, inside an epoch; another process resumes, with as many ranks, half
-  or twice as many. Its Spark is up already, so recovery counts from the kill to its first step.
+- **The driver killed**: `SIGKILL`, inside an epoch; another process resumes, with as many ranks,
+  half or twice as many. Its Spark is up already, so its start is no part of the recovery.
 - **Executors arriving**: a fit begins on one or two executors, and the others start while it runs.
-- **Dynamic allocation**: a standalone cluster with shuffle tracking. The fit begins on one executor,
-  and Spark starts two more because ranks are waiting.
+- **Dynamic allocation**: a standalone cluster with shuffle tracking. The fit begins on one
+  executor, and Spark starts two more because ranks are waiting.
 """)

@@ -33,8 +33,7 @@ def executors() -> list[psutil.Process]:
 
 def workers_of(executor: psutil.Process) -> list[psutil.Process]:
     """The Python workers of an executor, its daemon not included."""
-    daemons = [p for p in _children(executor) if "pyspark" in _command(p) or "daemon" in _command(p)]
-    return [worker for daemon in daemons for worker in _children(daemon)]
+    return [worker for daemon in _children(executor) for worker in _children(daemon)]
 
 
 def shards_of(executor: psutil.Process) -> list[Path]:

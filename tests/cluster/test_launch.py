@@ -17,9 +17,9 @@ import pytest
 from pyspark import cloudpickle
 
 from zoo.cluster.launch import Launcher, launcher_for, pickled
-from zoo.cluster.round import launch
 from zoo.cluster.local import LocalLauncher
 from zoo.cluster.meeting import Member, Message, Peer
+from zoo.cluster.round import launch
 from zoo.errors import InputError, RankError, SlotsError
 from zoo.orca.learn.collective import Collective
 

@@ -13,9 +13,9 @@ import pytest
 from pyspark import cloudpickle
 
 from zoo.cluster.launch import pickled
-from zoo.cluster.round import launch
 from zoo.cluster.local import LocalLauncher
 from zoo.cluster.meeting import Member, Peer
+from zoo.cluster.round import launch
 from zoo.errors import RankError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -11,8 +11,8 @@ import pytest
 from pyspark import cloudpickle
 
 from zoo.cluster.launch import pickled
-from zoo.cluster.round import launch
 from zoo.cluster.meeting import Member
+from zoo.cluster.round import launch
 from zoo.cluster.spark import SparkLauncher
 from zoo.errors import ClusterError, RankError
 

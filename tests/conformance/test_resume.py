@@ -296,9 +296,7 @@ def test_without_a_snapshot_the_fit_begins_from_scratch(
     assert_same(undisturbed[1], weights(est))
 
 
-def test_finished_fit_is_not_done_again(
-    frame: DataFrame, tmp_path: Path, undisturbed: Any
-) -> None:
+def test_finished_fit_is_not_done_again(frame: DataFrame, tmp_path: Path, undisturbed: Any) -> None:
     first = estimator(model_dir=str(tmp_path / "m"))
     done = fit(first, frame)
     log = tmp_path / "log"

@@ -213,9 +213,7 @@ def test_no_batches_at_all_is_an_error(member: Member) -> None:
 
 
 @pytest.mark.parametrize("iteration", [1, 3, 4, 6])
-def test_fit_stops_after_the_step_of_one_ranks_word(
-    members: list[Member], iteration: int
-) -> None:
+def test_fit_stops_after_the_step_of_one_ranks_word(members: list[Member], iteration: int) -> None:
     loops = [
         loop_of(members[0], FOUR, observer=Watching()),
         loop_of(members[1], FOUR, observer=Watching(stop_at=iteration)),

@@ -327,12 +327,7 @@ class Loop:
             self._now("waiting for other ranks")
             collective.all_reduce()
             agreed = clock()
-            if not sums.active:
-                return
-            if sums.stop:
-                # Asked for after the step before, so this one is not taken.
-                learner.restore()
-                self.stopped = True
+            if not sums.active or self._is_over(sums):
                 return
             self._now("updating or in a callback")
             # From here to the end of the step it is not whole.
@@ -361,6 +356,13 @@ class Loop:
             if self.left or self.stopped:
                 return
             member.check()
+
+    def _is_over(self, sums: StepSums) -> bool:
+        """Whether a stop was asked for after the step before: then this one is not taken."""
+        if sums.stop:
+            self._learner.restore()
+            self.stopped = True
+        return sums.stop
 
     def _end_epoch(self) -> None:
         stats, at, learner = self.stats, self.position, self._learner

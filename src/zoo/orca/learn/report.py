@@ -170,8 +170,8 @@ def rank_times(
             sum(e.data_s for e in own),
             sum(e.compute_s for e in own),
             sum(e.sync_s for e in own),
-            sum(getattr(e, "observe_s", 0.0) for e in own),
-            sum(getattr(e, "snapshot_s", 0.0) for e in own),
+            sum(e.observe_s for e in own),
+            sum(e.snapshot_s for e in own),
             sum(e.seconds for e in own),
             sum(e.steps for e in own),
         )

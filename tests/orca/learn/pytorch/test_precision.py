@@ -128,9 +128,7 @@ def test_other_precisions_are_refused(wrong: Any) -> None:
 
 @pytest.mark.spark
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_loss_falls_and_ranks_agree_within_half_precision(
-    frame: DataFrame, precision: str
-) -> None:
+def test_loss_falls_and_ranks_agree_within_half_precision(frame: DataFrame, precision: str) -> None:
     model = net(dtype=torch.float32)
     one, two = estimator(1, model, precision=precision), estimator(2, model, precision=precision)
     losses = [r["train_loss"] for r in fit(one, frame, epochs=3)]
@@ -154,9 +152,7 @@ def test_half_precision_is_near_single_precision(frame: DataFrame, precision: st
 
 @pytest.mark.spark
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_half_precision_goes_on_to_the_bit(
-    frame: DataFrame, tmp_path: Path, ranks: int
-) -> None:
+def test_half_precision_goes_on_to_the_bit(frame: DataFrame, tmp_path: Path, ranks: int) -> None:
     model = net(dtype=torch.float32)
     whole, first, second = (estimator(ranks, model, precision="fp16") for _ in range(3))
     fit(whole, frame, epochs=4)

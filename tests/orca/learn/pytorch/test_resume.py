@@ -116,7 +116,7 @@ def shard(index: int, rows: int, checksum: Any = 1) -> Shard:
     return replace(SHARD, index=index, rows=rows, checksum=checksum)
 
 
-SHARD = Shard(**{f: 0 for f in Shard.__dataclass_fields__})  # type: ignore[arg-type]
+SHARD = Shard(**dict.fromkeys(Shard.__dataclass_fields__, 0))  # type: ignore[arg-type]
 SHARDS = [shard(0, 30), shard(1, 40)]
 FACTS = data_facts(SHARDS, 16, 0)
 

@@ -143,7 +143,11 @@ def test_file_of_the_first_format_is_taken() -> None:
     one, other = built(), built()
     train(one)
     blob = edited(
-        save_state(one, Position(3, 0, 12)), format="zoo-torch-1", step=None, extras=None, scaler=None
+        save_state(one, Position(3, 0, 12)),
+        format="zoo-torch-1",
+        step=None,
+        extras=None,
+        scaler=None,
     )
     assert load_state(other, blob) == Position(3, 0, 12)
     assert_same(one, other)

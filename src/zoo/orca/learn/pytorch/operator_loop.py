@@ -141,7 +141,7 @@ class OperatorLoop(Loop):
             raise InputError(
                 "rows for every rank, with an operator that takes its own steps",
                 f"none for rank {self._member.rank} of {self._member.size}",
-                "Give more rows, or set max_workers.",
+                "Use a larger batch_size, or fewer ranks with max_workers.",
             )
         return self._spare
 

@@ -67,7 +67,7 @@ class _Alone:
         operator.optimizer.zero_grad(set_to_none=True)
         _, _, loss = operator.forward_batch(batch, info)
         loss.backward()
-        return float(loss)
+        return float(loss.item())
 
     def step(self, optimizer: Optimizer) -> None:
         optimizer.step()
@@ -392,7 +392,7 @@ class WeightedMeans:
 
 def _number(name: str, value: Any) -> float:
     try:
-        return float(value)
+        return float(value.detach() if isinstance(value, torch.Tensor) else value)
     except (TypeError, ValueError) as exc:
         raise InputError(
             f"one number for {name!r} from train_batch", type(value).__name__,
