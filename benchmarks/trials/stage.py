@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import shutil
 import threading
@@ -20,7 +21,7 @@ from zoo.orca.learn.pytorch import Estimator
 
 __all__ = ["Fault", "Outcome", "Stage", "StuckError", "Trial"]
 
-_LONGEST_S = 180.0
+_LONGEST_S = 300.0
 
 
 class StuckError(Exception):
@@ -180,6 +181,7 @@ class Stage:
             thread.start()
             thread.join(_LONGEST_S)
         if not results:
+            faulthandler.dump_traceback()
             raise StuckError(f"the fit did not end within {_LONGEST_S:.0f} s")
         if results[0] is not None:
             raise results[0]

@@ -18,6 +18,7 @@ from pyspark import cloudpickle
 from pyspark.sql import DataFrame, SparkSession
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.utils.data import DataLoader, TensorDataset
 
 from zoo.errors import InputError
 from zoo.orca import OrcaContext, init_orca_context, stop_orca_context
@@ -160,7 +161,7 @@ def elsewhere(
         est.save(str(folder / kind))
     broken_off(frame, folder / "broken off")
     program = [sys.executable, "-W", "error::UserWarning", __file__, str(folder)]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(program, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, dict[str, Any]] = torch.load(folder / "found", weights_only=True)
     return found
@@ -183,6 +184,7 @@ def go_on(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_epochs_and_two_in_a_new_process_are_four(
     frame: DataFrame, elsewhere: dict[str, dict[str, Any]], kind: str
@@ -195,6 +197,7 @@ def test_two_epochs_and_two_in_a_new_process_are_four(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_new_process_goes_on_inside_the_epoch(
     undisturbed: Any, elsewhere: dict[str, dict[str, Any]]
 ) -> None:
@@ -344,6 +347,27 @@ def test_second_fit_is_resumed_from_where_it_began(frame: DataFrame, tmp_path: P
     whole = estimator()
     fit(whole, frame, epochs=3)
     assert_same(weights(whole), weights(again))
+
+
+def loader(config: dict[str, Any], batch_size: int) -> DataLoader[Any]:
+    """The same rows as a shuffled data loader."""
+    row = torch.arange(ROWS, dtype=torch.float64)
+    x = torch.stack([row.sin(), (3 * row).cos()], dim=1)
+    rows = TensorDataset(x, row, x[:, 0] - 2 * x[:, 1] + 1)
+    return DataLoader(rows, batch_size=batch_size, shuffle=True)
+
+
+def test_loaders_go_on_inside_the_epoch(spark: SparkSession, tmp_path: Path) -> None:
+    log, folder = tmp_path / "log", str(tmp_path / "m")
+    given: dict[str, Any] = {"epochs": 2, "feature_cols": None, "label_cols": None}
+    whole = estimator()
+    fit(whole, loader, **given)
+    one, two = (estimator(ranks=r, model_dir=folder, config={"log": str(log)}) for r in (1, 2))
+    when = {"checkpoint_trigger": SeveralIteration(8), "callbacks": [StopsAt(8)]}
+    fit(one, loader, **given, **when)
+    fit(two, loader, **given, resume=True)
+    assert_same(weights(whole), weights(two))
+    assert Counter(log.read_text().split()) == {str(row): 2 for row in range(ROWS)}
 
 
 @pytest.mark.parametrize("wrong", ["yes", 2, None])

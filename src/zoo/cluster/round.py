@@ -29,6 +29,11 @@ _SAY_AFTER_S, _SAY_EVERY_S = 3.0, 10.0
 # With enough ranks to begin, how long to wait for the others.
 _PATIENCE_S = 5.0
 _UNWIND_S, _EXIT_S, _LAST_S = 3.0, 10.0, 0.5
+# Between rounds tasks end by themselves, a lost one too that Spark starts again where a survivor
+# has just ended. To cancel one would end its Python process, which the next round can use.
+_AGAIN_S = 3.0
+# A new executor's first task takes a while to get here. When none comes, there is none left for it.
+_ARRIVE_S = 10.0
 # A rank without a sign of life is stopped, or its host is gone.
 SILENT_S = 15.0
 # The slowest network over which a state may still come.
@@ -107,6 +112,8 @@ class Round:
         self._on_world, self._on_message = on_world, on_message
         self._wants_change, self._on_pulse = wants_change, on_pulse
         self._keeps_state = keeps_state
+        # Executors that have been there for a while, and since when there are more.
+        self._settled, self._more_since = 0, time.monotonic()
 
     def run(self) -> Ending:
         """Run it to its end.
@@ -129,7 +136,9 @@ class Round:
                 job.end(grace_s=_UNWIND_S)
                 raise
             meeting.stop("the round is over")
-            _await_left(meeting, job, _EXIT_S if ending.loss is None else _UNWIND_S)
+            wait_s = _EXIT_S if ending.loss is None else _UNWIND_S
+            over = ending.loss is None and not ending.left
+            _await_left(meeting, job, wait_s, _LAST_S if over else _AGAIN_S)
         return ending
 
     def _gather(self, meeting: Meeting, job: Job) -> tuple[Peer, ...]:
@@ -193,8 +202,15 @@ class Round:
         if ranks >= crew.most:
             return False
         waiting = ranks + watch.meeting.waiting
-        could = min(crew.most, max(waiting, self._launcher.alive() * crew.per_executor))
+        could = min(crew.most, max(waiting, self._settled_executors() * crew.per_executor))
         return could > ranks and self._wants_change(ranks, could)
+
+    def _settled_executors(self) -> int:
+        """Executors that are not just beginning: to end the round for these would be too soon."""
+        alive, now = self._launcher.alive(), time.monotonic()
+        if alive <= self._settled or now - self._more_since > _ARRIVE_S:
+            self._settled, self._more_since = alive, now
+        return self._settled
 
 
 @dataclass
@@ -346,12 +362,12 @@ class _Watch:
         return ""
 
 
-def _await_left(meeting: Meeting, job: Job, wait_s: float) -> None:
+def _await_left(meeting: Meeting, job: Job, wait_s: float, last_s: float) -> None:
     """Wait for the tasks that are connected, then end the job: others may never start."""
     deadline = time.monotonic() + wait_s
     while meeting.connected and time.monotonic() < deadline and not job.finished():
         time.sleep(0.01)
-    job.end(grace_s=_LAST_S)
+    job.end(grace_s=last_s)
 
 
 def launch(

@@ -92,6 +92,22 @@ def test_cost_of_a_change_is_measured() -> None:
     assert growth.wants_change(2, 3)
 
 
+def test_cost_of_a_change_is_not_that_of_a_later_loss() -> None:
+    growth = Growth(share=1.0)
+    growth.training()
+    growth._training_since = time.monotonic() - 1.0
+    assert growth.wants_change(1, 2)
+    growth.ended()
+    growth.begins(2)
+    growth.training()
+    cost = growth._cost_s
+    time.sleep(0.1)
+    growth.ended()  # a rank was lost
+    growth.begins(2)
+    growth.training()
+    assert growth._cost_s == cost
+
+
 def test_change_that_brought_nothing_makes_the_next_one_wait_longer() -> None:
     growth = Growth(share=1.0)
     growth.training()

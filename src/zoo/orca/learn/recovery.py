@@ -102,7 +102,7 @@ class Growth:
         """The ranks of a round take steps."""
         now = time.monotonic()
         if self._training_since is None and self._asked is not None:
-            self._cost_s = now - self._asked[0]
+            self._cost_s, self._asked = now - self._asked[0], None
         self._training_since = self._training_since or now
 
     def wants_change(self, ranks: int, could: int) -> bool:

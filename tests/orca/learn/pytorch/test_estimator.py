@@ -566,11 +566,12 @@ def test_loaded_training_goes_on_as_if_never_saved(frame: DataFrame, tmp_path: P
     assert_same(est.get_model(), other.get_model(), tolerance=0)
 
 
-def test_model_dir_holds_a_file_for_each_fit(frame: DataFrame, tmp_path: Path) -> None:
+def test_model_dir_holds_the_epochs_of_each_fit(frame: DataFrame, tmp_path: Path) -> None:
     est = estimator(model_dir=str(tmp_path))
     fit(est, frame)
     fit(est, frame, epochs=1)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.12", "model.8"]
+    runs = [sorted(p.name for p in run.iterdir()) for run in sorted(tmp_path.iterdir())]
+    assert runs == [["model.4", "model.8"], ["model.12"]]
 
 
 # Other kinds of frames.

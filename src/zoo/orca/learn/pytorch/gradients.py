@@ -117,6 +117,11 @@ class FlatGradients:
             else:
                 self._views[k].copy_(_dense(grad))
 
+    def multiply(self, factor: float) -> None:
+        """Let the gradients of this rank weigh so much in the sum."""
+        for flat in self._flats:
+            flat.mul_(factor)
+
     def scatter(self, divisor: float) -> None:
         """Give every parameter its share of the sums, as the mean."""
         if divisor != 1.0:

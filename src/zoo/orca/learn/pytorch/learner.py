@@ -116,6 +116,8 @@ class TorchLearner:
             return
         if weight or self._adds_up:
             self._gradients.gather()
+            if built.scaler is not None and not self._adds_up:
+                self._gradients.multiply(weight)
         else:
             self._gradients.clear()
         assert self._running is not None
@@ -137,10 +139,12 @@ class TorchLearner:
             output = built.model(*batch.features)
             loss = compute_loss(built, output, batch.targets)
         value = loss.item()
-        # Alone, the mean is taken at once; with others, after the sum over the ranks.
+        # Alone, the mean is taken at once; with others, after the sum over the ranks. In half
+        # precision weights come later still: a sum over rows is out of its range before a mean is.
         scale = 1.0
         if not self._adds_up:
-            scale = share if self._gradients is not None else (share / weight if weight else 1.0)
+            mean = self._gradients is None or built.scaler is not None
+            scale = share if not mean else (share / weight if weight else 1.0)
             value = value * share if share else 0.0
         if built.scaler is not None:
             loss = built.scaler.scale(loss)

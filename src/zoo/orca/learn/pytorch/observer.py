@@ -257,6 +257,11 @@ class RankObserver(Observer):
             }
         )
 
+    def tell_steps(self) -> None:
+        """Give the driver numbers of steps that a lost rank may have kept to itself."""
+        self.member.held = True
+        self._tell_rows()
+
     def _tell_rows(self) -> None:
         if self._rows:
             self.member.report({"scalars": self._rows})
@@ -264,7 +269,8 @@ class RankObserver(Observer):
 
     def _tell_epoch(self, stats: EpochStats) -> None:
         # Numbers of one kind arrive in order of iteration.
-        self._tell_rows()
+        if self.member.rank == 0:
+            self._tell_rows()
         stats.extra.setdefault("lr", self.built.learning_rate)
         facts = asdict(stats)
         self._history = [h for h in self._history if h["epoch"] != stats.epoch] + [facts]

@@ -162,9 +162,7 @@ def _plain_sgd(model: nn.Module) -> Optimizer:
     return torch.optim.SGD(parameters, lr=1e-3)
 
 
-def _made(
-    creator: Any, args: tuple[Any, ...], kind: type[Any], what: str, *, several: bool
-) -> Any:
+def _made(creator: Any, args: tuple[Any, ...], kind: type[Any], what: str, *, several: bool) -> Any:
     form = _FORMS[what]
     # Called with (model, config), a class of torch would take the config for a learning rate.
     bare = isinstance(creator, type) and issubclass(creator, Optimizer | LRScheduler)

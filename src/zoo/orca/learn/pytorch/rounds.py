@@ -111,6 +111,7 @@ class Rounds:
     rounds: list[RoundFacts] = field(default_factory=list)
     epochs: dict[int, dict[int, EpochStats]] = field(default_factory=dict)
     _ready: dict[int, float] = field(default_factory=dict)
+    _logged: float = 0
 
     def run(self, opened: Opened, facts: Mapping[str, Any], show_progress: bool | None) -> Trained:
         """Train to the end.
@@ -179,7 +180,10 @@ class Rounds:
         """A rank said something of its steps or epochs."""
         body = message.body
         if "scalars" in body:
-            self.keeper.log(body["scalars"])
+            # Several survivors of a loss may tell the same steps.
+            rows = [row for row in body["scalars"] if row[0] > self._logged]
+            self._logged = rows[-1][0] if rows else self._logged
+            self.keeper.log(rows)
             return
         stats = EpochStats(**body["epoch_stats"])
         if message.rank == 0:

@@ -106,6 +106,8 @@ def train_rank(member: Member, order: Order) -> tuple[bytes, dict[str, Any]]:
         member.share(None)
     except Stopped:
         offers = member.wants_offers and not is_torn(loop)
+        if offers:
+            observer.tell_steps()
         if not offers or not member.offer({"iteration": position.iteration}):
             raise
         learner.restore()
