@@ -123,7 +123,7 @@ class Round:
             Exception: The first error that a rank hit, as its own type.
         """
         launcher, crew = self._launcher, self._crew
-        launcher.require(crew.least)
+        launcher.require(max(crew.least, crew.per_executor))
         where, at = launcher.address, launcher.reached_at
         with Meeting(where, crew.most, crew.per_executor, reached_at=at) as meeting:
             job = launcher.start(meeting.invitation, self._body, crew.most)

@@ -19,9 +19,9 @@ import pytest
 from pyspark import cloudpickle
 
 from zoo.cluster.launch import attend, launcher_for, pickled
-from zoo.cluster.round import launch
 from zoo.cluster.local import LocalLauncher
 from zoo.cluster.meeting import Invitation, Member
+from zoo.cluster.round import launch
 from zoo.errors import RankError
 from zoo.orca.learn.collective import Collective
 

@@ -275,8 +275,8 @@ PARTS = {
     "unknown backend": Bad(lambda s: fit(s, backend="mpi"), ValueError, "spark.*ray.*'mpi'"),
     "later backend": Bad(lambda s: fit(s, backend="horovod"),
         NotYetError, "backend='spark'.*'horovod'"),
-    "later hook": Bad(lambda s: fit(s, initialization_hook=print), NotYetError, "leave it out"),
-    "later info": Bad(lambda s: fit(s, info={"a": 1}), NotYetError, "info"),
+    "hook that is none": Bad(lambda s: fit(s, initialization_hook=3), InputError, "as a function"),
+    "info that is no dict": Bad(lambda s: fit(s, info=[1]), InputError, "info as a dict"),
     "model with a lock": Bad(lambda s: fit(s, model=model_with_lock()),
         InputError, "pickled.*lock.*inside the creator"),
     "loss with a lock": Bad(

@@ -53,7 +53,14 @@ def adam(model: nn.Module, config: dict[str, Any]) -> torch.optim.Optimizer:
 
 
 def estimator(operator: type | None = None, ranks: int = 1, **given: Any) -> Any:
-    named = {"model": net, "optimizer": adam, "loss": nn.MSELoss(), "config": {"shuffle": False}}
+    named: dict[str, Any] = {
+        "model": net,
+        "optimizer": adam,
+        "loss": nn.MSELoss(),
+        "config": {"shuffle": False},
+    }
+    # Never fewer, however busy the machine: what one rank adds up differs in the last bits.
+    named["min_workers"] = ranks
     return Estimator.from_torch(
         training_operator_cls=operator, workers_per_node=ranks, **(named | given)
     )

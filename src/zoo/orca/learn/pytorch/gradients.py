@@ -130,7 +130,8 @@ class FlatGradients:
         every = bool(self._present.all())
         for k, (parameter, view) in enumerate(zip(self._parameters, self._views, strict=True)):
             if every or self._present[k]:
-                parameter.grad = view if view.dtype == parameter.dtype else view.to(parameter.dtype)
+                # The very view where it fits; else a copy in the type and on the device.
+                parameter.grad = view.to(parameter.device, parameter.dtype)
             else:
                 parameter.grad = None
 
