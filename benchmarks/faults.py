@@ -90,9 +90,18 @@ def _program(stage: str, wanted: list[tuple[str, int]], folder: Path, mark: str)
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             process.wait()
+            _unmount_below(folder)
     if status:
         print("\n".join(log.read_text(errors="replace").splitlines()[-100:]), file=sys.stderr)
     return answer.read_text().splitlines()
+
+
+def _unmount_below(folder: Path) -> None:
+    """Let go of a small file system that a killed program has left."""
+    mounts = Path("/proc/mounts")
+    for line in mounts.read_text().splitlines() if mounts.exists() else []:
+        if (place := line.split()[1]).startswith(f"{folder}/"):
+            subprocess.run(["umount", "--lazy", place], check=False)
 
 
 def page(trials: list[Trial], facts: dict[str, Any]) -> str:

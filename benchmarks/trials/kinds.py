@@ -256,7 +256,10 @@ def arriving(stage: Stage, trial: Trial) -> None:
     draw = random.Random(trial.seed)
     first = 1 + trial.seed % 2
     work = work_for(trial.seed, steps=1000, epochs=4, pause_s=0.01)
-    options = {"max_workers": _EXECUTORS, "recovery": Recovery(round_share=0.2)}
+    options: dict[str, Any] = {
+        "max_workers": _EXECUTORS,
+        "recovery": Recovery(round_share=0.2),
+    }
     stage.expected(work, **options)
     _limit_executors(stage, first)
     for victim in draw.sample(executors(), _EXECUTORS - first):

@@ -24,6 +24,8 @@ $claims
 
 $table
 
+- *Losses* are rounds that ended because ranks, or their shards, were gone. The driver's own end
+  counts as one.
 - *Recovery* is the time from the fault to the end of the first step that ranks of the next round
   took. It holds all of it: noticing the loss, handing over the state, waiting for task slots (5 s
   when an executor is on its way), and the start of new Python processes. Where executors arrive, it

@@ -52,6 +52,9 @@ def driver(stage: Stage, trial: Trial) -> None:
             env=_plain_environment() | {MARK: mark}, stdout=log, stderr=log,
         )  # fmt: skip
     try:
+        await_true(lambda: marks.last() or victim.poll() is not None, 240.0)
+        if victim.poll() is not None:
+            raise RuntimeError((folder / "log").read_text(errors="replace")[-2000:])
         await_step(marks, step, draw)
         # Inside an epoch: not while the newest snapshot is that of its end.
         await_true(lambda: _newest(folder) % work.epoch_steps, 30.0, 0.001)

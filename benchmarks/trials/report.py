@@ -32,7 +32,7 @@ STAGES = {
 """Which trials share a Spark."""
 
 _HEAD = (
-    "what is done", "trials", "ended", "ranks lost in", "recovery, s: median", "worst",
+    "what is done", "trials", "ended", "losses", "recovery, s: median", "worst",
     "extra steps: median", "worst", "largest difference", "each row once", "left",
 )  # fmt: skip
 _NEAR, _SOON_S = 1e-9, 10.0
@@ -57,7 +57,7 @@ def _cells(found: Sequence[Trial]) -> tuple[str, ...]:
     return (
         str(len(found)),
         str(sum(t.ended for t in found)),
-        str(sum(t.losses > 0 for t in found)),
+        str(sum(t.losses for t in found)),
         f"{median(waits):.1f}" if waits else "-",
         f"{max(waits):.1f}" if waits else "-",
         f"{median(extra):g}",

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,8 @@ class Stage:
     def expected(self, work: Work, **options: Any) -> dict[str, torch.Tensor]:
         """Weights of the undisturbed fit, which is done once."""
         if work not in self._expected:
-            done = self.fit(work, self.new_folder(), **options)
+            # Waiting changes no weight.
+            done = self.fit(replace(work, pause_s=0.0), self.new_folder(), **options)
             assert each_row_once(done.estimator.get_model(), work.epochs)
             self._expected[work] = done.estimator.get_model().state_dict()
         return self._expected[work]

@@ -29,7 +29,7 @@ def meeting() -> Iterator[Meeting]:
     before = set(threading.enumerate())
     with Meeting(HOST, ranks=2, per_executor=1) as made:
         yield made
-    assert set(threading.enumerate()) <= before
+    await_true(lambda: set(threading.enumerate()) <= before)
 
 
 @pytest.fixture
@@ -164,6 +164,93 @@ def test_two_hundred_tasks_at_once() -> None:
     assert sorted(r for r in ranks if r >= 0) == list(range(100))
 
 
+# Fewer than wanted, and more later
+
+
+@pytest.fixture
+def small() -> Iterator[tuple[Meeting, list[Member]]]:
+    """A meeting for three that was settled with two, and its ranks."""
+    with Meeting(HOST, ranks=3, per_executor=1) as meeting, ThreadPoolExecutor(2) as pool:
+        made = [Member(meeting.invitation, name) for name in ("a", "b")]
+        joining = [pool.submit(member.join) for member in made]
+        await_true(lambda: meeting.arrived == 2)
+        meeting.settle()
+        assert all(ran.result(5) for ran in joining)
+        yield meeting, sorted(made, key=lambda m: m.rank)
+        for member in made:
+            member.close()
+
+
+def test_world_is_settled_with_those_who_are_here(small: tuple[Meeting, list[Member]]) -> None:
+    meeting, ranks = small
+    assert [m.size for m in ranks] == [2, 2]
+    assert len(meeting.world) == 2
+    assert meeting.waiting == 0
+
+
+def test_settling_again_changes_nothing(small: tuple[Meeting, list[Member]]) -> None:
+    meeting, _ = small
+    before = meeting.world
+    meeting.settle()
+    assert meeting.world == before
+
+
+def test_guest_that_could_be_a_rank_waits_for_the_next_round(
+    small: tuple[Meeting, list[Member]],
+) -> None:
+    meeting, _ = small
+    guest = Member(meeting.invitation, "c")
+    with ThreadPoolExecutor(1) as pool:
+        joining = pool.submit(guest.join)
+        await_true(lambda: meeting.waiting == 1)
+        assert not joining.done()
+        assert join(meeting, "a") == []  # there is a rank of this executor
+        assert join(meeting, "d") == []  # there is no more room
+        meeting.stop("the round is over")
+        assert joining.result(5) is False
+    guest.close()
+
+
+def test_ranks_are_asked_to_leave(small: tuple[Meeting, list[Member]]) -> None:
+    meeting, ranks = small
+    assert not any(m.asked_to_leave for m in ranks)
+    meeting.ask_to_leave()
+    await_true(lambda: all(m.asked_to_leave for m in ranks))
+    assert ranks[0]._why is None
+
+
+def test_offers_are_answered(small: tuple[Meeting, list[Member]]) -> None:
+    meeting, ranks = small
+    meeting.stop("a rank was lost", offers=True)
+    await_true(lambda: all(m.wants_offers for m in ranks))
+    with ThreadPoolExecutor(2) as pool:
+        offering = [pool.submit(m.offer, {"iteration": 7 + m.rank}) for m in ranks]
+        offers = sorted((meeting.inbox.get(timeout=5) for _ in ranks), key=lambda o: o.rank)
+        assert [o.kind for o in offers] == ["offer", "offer"]
+        assert [o.body for o in offers] == [{"iteration": 7}, {"iteration": 8}]
+        meeting.answer(0, give=False)
+        meeting.answer(1, give=True)
+        assert [o.result(5) for o in offering] == [False, True]
+    assert all(m.held for m in ranks)
+
+
+def test_offer_is_refused_when_the_driver_is_gone() -> None:
+    with Meeting(HOST, ranks=1, per_executor=1) as meeting:
+        member = Member(meeting.invitation, "a")
+        assert member.join()
+        meeting.stop("a rank was lost", offers=True)
+        await_true(lambda: member.wants_offers)
+    assert member.offer({"iteration": 1}) is False
+    member.close()
+
+
+def test_signs_of_life_say_what_a_rank_does(small: tuple[Meeting, list[Member]]) -> None:
+    meeting, ranks = small
+    ranks[1].describe = lambda: {"doing": "computing"}
+    await_true(lambda: meeting.pulses[1].facts.get("doing") == "computing")
+    assert time.monotonic() - meeting.pulses[1].at < 5.0
+
+
 # Strangers
 
 
@@ -266,8 +353,8 @@ def test_nothing_is_left_after_many_meetings() -> None:
         with Meeting(HOST, ranks=2, per_executor=1) as meeting:
             for member in join(meeting, "a", "b"):
                 member.close()
+    await_true(lambda: threading.active_count() == threads)
     assert descriptors() == before
-    assert threading.active_count() == threads
 
 
 def await_true(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:

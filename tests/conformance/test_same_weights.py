@@ -21,8 +21,8 @@ from zoo.orca.data.ingest import forget_ingested
 from zoo.orca.data.plan import TensorPlan, plan_columns
 from zoo.orca.data.schedule import epoch_batches
 from zoo.orca.data.shard import Shard, ShardWriter
-from zoo.orca.learn.pytorch import Estimator
 from zoo.orca.learn.loop import Position
+from zoo.orca.learn.pytorch import Estimator
 from zoo.orca.learn.pytorch.batches import ShardSource
 from zoo.orca.learn.pytorch.recipe import Recipe, build
 from zoo.orca.learn.pytorch.rounds import packed

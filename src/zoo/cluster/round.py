@@ -367,7 +367,8 @@ def _await_left(meeting: Meeting, job: Job, wait_s: float, last_s: float) -> Non
     deadline = time.monotonic() + wait_s
     while meeting.connected and time.monotonic() < deadline and not job.finished():
         time.sleep(0.01)
-    job.end(grace_s=last_s)
+    # Who has not gone by now has to be ended.
+    job.end(grace_s=_LAST_S if meeting.connected else last_s)
 
 
 def launch(
