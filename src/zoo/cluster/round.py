@@ -34,6 +34,8 @@ _UNWIND_S, _EXIT_S, _LAST_S = 3.0, 10.0, 0.5
 _AGAIN_S = 3.0
 # A new executor's first task takes a while to get here. When none comes, there is none left for it.
 _ARRIVE_S = 10.0
+# How long to wait for a message, and how often at least to look for what nobody says.
+_TICK_S, _LOOK_S = 0.2, 1.0
 # A rank without a sign of life is stopped, or its host is gone.
 SILENT_S = 15.0
 # The slowest network over which a state may still come.
@@ -242,13 +244,16 @@ class _Watch:
         return len(done) == len(self.world)
 
     def messages(self) -> Iterator[Message | None]:
-        """What ranks say; None when nothing is said for a moment, and a loss that nobody says."""
+        """What ranks say; now and then None, and losses that nobody says."""
         while True:
-            try:
-                yield self.meeting.inbox.get(timeout=0.2)
-            except queue.Empty:
+            message = None
+            with contextlib.suppress(queue.Empty):
+                message = self.meeting.inbox.get(timeout=_TICK_S)
+            if message is None or time.monotonic() - self._looked > _LOOK_S:
                 self._look()
                 yield None
+            if message is not None:
+                yield message
 
     def take_state(self, message: Message) -> None:
         """Remember the state with which a round ends."""

@@ -124,7 +124,8 @@ def assert_same(left: nn.Module, right: nn.Module, tolerance: float = 1e-6) -> N
 
 def test_fit_gives_a_dict_for_each_epoch(frame: DataFrame) -> None:
     first, second = fit(estimator(), frame)
-    assert set(first) == {"epoch", "batch_count", "num_samples", "train_loss", "last_train_loss"}
+    losses = {"train_loss", "last_train_loss"}
+    assert set(first) == {"epoch", "batch_count", "num_samples", "lr"} | losses
     assert (first["epoch"], first["batch_count"], first["num_samples"]) == (1, 4, ROWS)
     assert second["epoch"] == 2
     assert second["train_loss"] < first["train_loss"]

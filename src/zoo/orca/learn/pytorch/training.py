@@ -16,7 +16,7 @@ from zoo.orca.learn.pytorch.recipe import Built, Recipe, build
 from zoo.orca.learn.pytorch.resume import newest_state
 from zoo.orca.learn.pytorch.rounds import Start
 from zoo.orca.learn.pytorch.state import State, apply_state, read_state, save_state
-from zoo.orca.learn.snapshots import SnapshotStore, seal
+from zoo.orca.learn.snapshots import SnapshotError, SnapshotStore, seal
 from zoo.orca.learn.trigger import EveryEpoch, Trigger
 
 __all__ = ["Training"]
@@ -64,7 +64,13 @@ class Training:
         Raises:
             InputError: It is none, it is damaged, or it is of another model.
         """
-        self._apply(read_state(seal(blob) if blob.startswith(_ZIP) else blob))
+        try:
+            blob = seal(blob) if blob.startswith(_ZIP) else blob
+        except SnapshotError as exc:
+            raise InputError(
+                "a whole file", exc.received, f"Cannot load the PyTorch model. {exc.remedy}"
+            ) from exc
+        self._apply(read_state(blob))
 
     def end_fit(self, blob: bytes) -> None:
         """Take the state with which a fit ended: the next one begins a new epoch."""
