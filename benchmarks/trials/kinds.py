@@ -33,7 +33,7 @@ _STOPPED_S = 30.0
 
 
 def _work(seed: int) -> Work:
-    return work_for(seed, steps=400, epochs=4, pause_s=0.005)
+    return work_for(seed, steps=400, epochs=4, pause_s=0.01)
 
 
 def await_step(marks: Marks, step: int, draw: random.Random) -> None:

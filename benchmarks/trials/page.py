@@ -16,9 +16,9 @@ have had. This page tells how that was tried. `benchmarks/faults.py` makes the t
 .venv/bin/python benchmarks/faults.py --write docs/faults.md
 ```
 
-**The machine of these figures:** $machine. Driver and executors are processes of this one
-machine, so they compete for its cores, and a new executor has to load Spark, Python and torch
-on them while the others train.
+**The machine of these figures:** $machine.
+Driver and executors are processes of this one machine, so they compete for its cores, and a new
+executor has to load Spark, Python and torch on them while the others train.
 
 $claims
 

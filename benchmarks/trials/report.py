@@ -62,7 +62,7 @@ def _cells(found: Sequence[Trial]) -> tuple[str, ...]:
         f"{max(waits):.1f}" if waits else "-",
         f"{median(extra):g}",
         str(max(extra)),
-        f"{max(differences):.0e}" if differences else "-",
+        (f"{max(differences):.0e}" if max(differences) else "0") if differences else "-",
         str(sum(t.rows_once for t in found)),
         str(sum(len(t.left) for t in found)),
     )

@@ -28,6 +28,7 @@ from zoo.cluster.link import Link
 __all__ = [
     "Arrival",
     "Invitation",
+    "LostPeerError",
     "Meeting",
     "Member",
     "Message",
@@ -49,6 +50,10 @@ class Stopped(BaseException):
 
     Control flow of a rank, like `KeyboardInterrupt`: an `except Exception` does not hold it up.
     """
+
+
+class LostPeerError(ConnectionError):
+    """The connection to another rank broke. The driver knows who is gone, so it decides."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +228,7 @@ class Meeting:
 
     def settle(self) -> None:
         """Name the world from those who are here, though fewer than wanted."""
+        unneeded: list[Link] = []
         with self._lock:
             if not self._world and self._open:
                 here = len(_fit(list(self._guests.values()), self._per_executor))

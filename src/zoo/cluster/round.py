@@ -17,7 +17,7 @@ from typing import Any
 
 from zoo.cluster.carried import raise_carried
 from zoo.cluster.launch import Job, Launcher
-from zoo.cluster.meeting import Meeting, Message, Peer
+from zoo.cluster.meeting import LostPeerError, Meeting, Message, Peer
 from zoo.errors import RankError, SlotsError
 
 __all__ = ["Crew", "Ending", "Round", "launch"]
@@ -270,7 +270,7 @@ class _Watch:
         where = self.world[message.rank].where
         try:
             raise_carried(message.payload, message.body, where)
-        except (ConnectionError, TimeoutError) as exc:
+        except LostPeerError as exc:
             self.lost[message.rank] = f"lost its connection ({exc})"
 
     def ordered(self) -> tuple[Message, ...]:

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from zoo.cluster.meeting import Member
+from zoo.cluster.meeting import LostPeerError, Member
 from zoo.errors import load_extra
 
 __all__ = ["Collective"]
@@ -254,7 +254,13 @@ class _Network:
             server = socket.create_server((here, 0), family=family)
             place = (here, server.getsockname()[1])
         place = member.share(place)[heads[0]]
-        return cls(member, heads, place, server) if member.rank in heads else None
+        if member.rank not in heads:
+            return None
+        try:
+            return cls(member, heads, place, server)
+        except RuntimeError as exc:
+            _await_word(member)
+            raise LostPeerError(f"ranks could not connect to each other: {exc}") from exc
 
     def use(self, arrays: Sequence[np.ndarray]) -> None:
         """Take the arrays that `add` sums."""
@@ -280,22 +286,23 @@ class _Network:
                     _pause(self._member, since, crowded=True)
                 work.wait()
         except RuntimeError as exc:
-            self._await_word()
-            raise ConnectionError(f"the network between ranks failed: {exc}") from exc
+            _await_word(self._member)
+            raise LostPeerError(f"the network between ranks failed: {exc}") from exc
         at = 0
         for array in self._small:
             array[:] = self._joined[at : at + array.size]
             at += array.size
 
-    def _await_word(self) -> None:
-        # A neighbour's end shows here first; the driver knows who and why.
-        until = time.monotonic() + _WORD_S
-        while time.monotonic() < until:
-            self._member.check()
-            time.sleep(_LONG_NAP_S)
-
     def close(self) -> None:
         self._group = self._store = None
+
+
+def _await_word(member: Member) -> None:
+    # A neighbour's end shows here first; the driver knows who and why.
+    until = time.monotonic() + _WORD_S
+    while time.monotonic() < until:
+        member.check()
+        time.sleep(_LONG_NAP_S)
 
 
 def _pause(member: Member, since: float, *, crowded: bool) -> None:

@@ -174,14 +174,9 @@ class StepsLearner(ForwardLearner):
         self.sync_s = 0.0
 
     def buffers(self) -> list[np.ndarray]:
-        """None: optimizers have their own."""
-        return []
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Training mode; look which parameters are trained, which a callback may change."""
-        self._built.model.train()
+        """None: each optimizer agrees by itself on what it trains, which callbacks may change."""
         if self._alone:
-            return
+            return []
         assert self._running is not None
         for optimizer in self._host.operator.optimizers:
             groups = optimizer.param_groups
@@ -194,6 +189,7 @@ class StepsLearner(ForwardLearner):
             self._agreements[id(optimizer)] = Agreement(
                 self._member, wanted, self._running, adds_up=self._adds_up
             )
+        return []
 
     def begin_batch(self, iteration: int, batch: Batch, rows: int) -> tuple[Any, ...]:
         """The batch for the operator.
