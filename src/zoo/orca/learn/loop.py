@@ -58,7 +58,9 @@ class StepSums:
 
     def vote(self, *, stop: bool, leave: bool) -> None:
         """Whether this rank wants the fit, or the round, to end after the step."""
-        self.array[4:] = (stop, leave)
+        # Nobody voted in the step before, or it would have been the last: zeros are still there.
+        if stop or leave:
+            self.array[4:] = (stop, leave)
 
     @property
     def active(self) -> bool:
@@ -243,7 +245,7 @@ class Loop:
         self._sums = StepSums()
         self._collective: Collective | None = None
         self._buffers: list[np.ndarray] = []
-        self._doing, self._since = "starting", time.monotonic()
+        self._doing, self._since = "starting", time.perf_counter()
 
     def run(self, until: int) -> None:
         """Train until so many epochs are done, or the round ends."""
@@ -259,7 +261,7 @@ class Loop:
         at = self.position
         return {
             "doing": self._doing,
-            "for_s": round(time.monotonic() - self._since, 1),
+            "for_s": round(time.perf_counter() - self._since, 1),
             "epoch": at.epoch + 1,
             "step": at.step,
             "iteration": at.iteration,
@@ -307,11 +309,11 @@ class Loop:
         batches, ended = self._feed.epoch(at.epoch, at.step), object()
         now = clock()
         while True:
-            self._now("waiting for data")
+            self._doing, self._since = "waiting for data", now
             batch = next(batches, ended)
             fetched = clock()
             stats.data_s += fetched - now
-            self._now("computing")
+            self._doing, self._since = "computing", fetched
             if batch is ended:
                 if self._feed.steps is not None:
                     return
@@ -321,26 +323,26 @@ class Loop:
             else:
                 learner.begin_step(at.iteration)
                 learner.backward(batch, sums)
-                rows, mean = int(sums.array[1]), sums.loss if sums.array[2] else 0.0
+                _, own_rows, weight, loss = sums.array[:4].tolist()
             sums.vote(stop=observer.wants_stop, leave=member.asked_to_leave)
             computed = clock()
-            self._now("waiting for other ranks")
+            self._doing, self._since = "waiting for other ranks", computed
             collective.all_reduce()
             agreed = clock()
             if not sums.active or self._is_over(sums):
                 return
-            self._now("updating or in a callback")
+            self._doing, self._since = "updating or in a callback", agreed
             # From here to the end of the step it is not whole.
             member.held = True
             if batch is not ended:
-                stats.own_rows += rows
-                stats.own_loss_sum += mean * rows
-            if sums.rows:
+                stats.own_rows += int(own_rows)
+                stats.own_loss_sum += loss / weight * own_rows if weight else 0.0
+            if rows := sums.rows:
                 learner.update(sums)
                 stats.steps += 1
-                stats.rows += sums.rows
+                stats.rows += rows
                 stats.last_loss = sums.loss
-                stats.loss_sum += stats.last_loss * sums.rows
+                stats.loss_sum += stats.last_loss * rows
             at.step += 1
             at.iteration += 1
             now = clock()
@@ -384,4 +386,4 @@ class Loop:
             self.stopped = any(self._member.share(self._observer.wants_stop))
 
     def _now(self, doing: str) -> None:
-        self._doing, self._since = doing, time.monotonic()
+        self._doing, self._since = doing, time.perf_counter()

@@ -54,11 +54,15 @@ class RunningStatistics:
 
     def gather(self, rows: int) -> None:
         """Put in this rank's, weighted by the rows of its batch."""
+        if not self._buffers:
+            return
         for view, buffer in zip(self._views, self._buffers, strict=True):
             torch.mul(buffer.detach().to(view.dtype), float(rows), out=view)
 
     def scatter(self, rows: int) -> None:
         """Take the mean over all rows of the step."""
+        if not self._buffers:
+            return
         for view, buffer in zip(self._views, self._buffers, strict=True):
             buffer.copy_(view / float(rows))
         self._keep()
@@ -84,6 +88,11 @@ class FlatGradients:
         # Half precision adds up in single precision: sums over many ranks keep their digits.
         wide = [p.dtype == torch.float64 for p in self._parameters]
         self._views: list[torch.Tensor] = []
+        # Whose gradient can be the very view; the others get a copy in their type, on their device.
+        self._fits = [
+            p.device.type == "cpu" and p.dtype in (torch.float32, torch.float64)
+            for p in self._parameters
+        ]
         flats = []
         for dtype, chosen in ((torch.float32, False), (torch.float64, True)):
             size = sum(
@@ -130,8 +139,8 @@ class FlatGradients:
         every = bool(self._present.all())
         for k, (parameter, view) in enumerate(zip(self._parameters, self._views, strict=True)):
             if every or self._present[k]:
-                # The very view where it fits; else a copy in the type and on the device.
-                parameter.grad = view.to(parameter.device, parameter.dtype)
+                fits = self._fits[k]
+                parameter.grad = view if fits else view.to(parameter.device, parameter.dtype)
             else:
                 parameter.grad = None
 
