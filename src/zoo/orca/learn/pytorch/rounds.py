@@ -27,6 +27,9 @@ from zoo.orca.learn.report import FitReport, RoundFacts, rank_times
 __all__ = ["Keeper", "Rounds", "Start", "Trained", "packed"]
 
 
+_NO_SHARDS = "shards were lost"
+
+
 class Keeper(Protocol):
     """Takes what a fit hands to the driver while it runs."""
 
@@ -146,8 +149,11 @@ class Rounds:
         except UnequalHostsError:
             raise
         except ShardsLostError as exc:
-            why = "shards were lost"
-            self._budget.spend(exc)
+            # They go with their host, whose rank was counted, or with an executor that had nothing
+            # to do. Only when they are lost again and again something is wrong.
+            if self.rounds and self.rounds[-1].ended == _NO_SHARDS:
+                self._budget.spend(exc)
+            why = _NO_SHARDS
             opened.restore(exc.shards)
         except RankError as exc:
             why = "a task was lost before it began"
