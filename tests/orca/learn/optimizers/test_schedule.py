@@ -41,7 +41,7 @@ RULES: list[tuple[Scheduler, Callable[[int], float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("schedule", "rule"), RULES, ids=lambda value: repr(value)[:30])
+@pytest.mark.parametrize(("schedule", "rule"), RULES, ids=[repr(s)[:40] for s, _ in RULES])
 def test_rates(schedule: Scheduler, rule: Callable[[int], float]) -> None:
     rates = [schedule.rate(i, BASE) for i in range(13)]
     assert rates == pytest.approx([rule(i) for i in range(13)], rel=1e-12)
