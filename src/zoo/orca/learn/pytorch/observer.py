@@ -163,7 +163,9 @@ class RankObserver(Observer):
         if now - self._told > _REPORT_S:
             self._told = now
             self._tell_progress(stats)
-        self._snapshot(stats, now, epoch_ended=False)
+        # After its last step an epoch has validation to come, and then one question is enough.
+        if self._steps is None or self._loop.position.step < self._steps:
+            self._snapshot(stats, now, epoch_ended=False)
 
     def epoch_ends(self, stats: EpochStats) -> None:
         """See `Observer`."""
