@@ -27,7 +27,7 @@ def living(process):
 
 sc = init_orca_context("STANDALONE", cores=1, memory="512m", num_nodes=2)
 facts = {"dir": str(session.session_dir())}
-facts["executors"] = session.await_executors.__globals__["_live_executors"](sc)
+facts["executors"] = session.await_executors.__globals__["live_executors"](sc)
 facts["places"] = sc.range(4, numSlices=4).map(whereabouts).collect()
 facts["shape"] = session.nodes_and_cores(sc)
 facts["bind"] = session.bind_address(sc)
