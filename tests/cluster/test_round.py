@@ -1,5 +1,6 @@
 """Rounds: how they begin with fewer, end for more, and what is handed over after a loss."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ from pyspark import cloudpickle
 from zoo.cluster import round as rounds
 from zoo.cluster.launch import Job, pickled
 from zoo.cluster.local import LocalLauncher
-from zoo.cluster.meeting import Invitation, Meeting, Member, Message, Stopped
+from zoo.cluster.meeting import Invitation, LostPeerError, Meeting, Member, Message, Stopped
 from zoo.cluster.round import Crew, Ending, Round
 from zoo.errors import RankError, SlotsError
 
@@ -43,6 +44,12 @@ class Fewer(LocalLauncher):
     def end(self) -> None:
         for job in self.jobs:
             job.end(grace_s=5.0)
+
+
+def wake(pid: int) -> None:
+    """Let a stopped process go on, unless it was ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
 
 
 def run(body: Callable[[Member], Result], most: int = 2, least: int = 1, **given: Any) -> Ending:
@@ -240,7 +247,7 @@ def test_loss_after_the_last_state_is_none() -> None:
 def test_broken_connection_between_ranks_is_a_loss() -> None:
     def body(member: Member) -> Result:
         if member.rank == 1:
-            raise ConnectionResetError("the other rank went away")
+            raise LostPeerError("the other rank went away")
         try:
             member.share(0)
         except Stopped:
@@ -253,6 +260,28 @@ def test_broken_connection_between_ranks_is_a_loss() -> None:
     assert "lost its connection" in str(ending.loss)
     assert ending.kept is not None
     assert ending.kept.payload == b"seven"
+
+
+def test_connection_error_of_the_body_is_its_own() -> None:
+    def body(member: Member) -> Result:
+        raise ConnectionResetError("the user's server went away")
+
+    with pytest.raises(ConnectionResetError, match="the user's server"):
+        run(body, most=1, keeps_state=True)
+
+
+def test_survivor_at_the_barrier_may_end_after_the_last_state() -> None:
+    def body(member: Member) -> Result:
+        if member.rank == 0:
+            member.hand_over(b"the end", {"last": True})
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGKILL)
+        member.share(0)
+        return b"", {}
+
+    ending = run(body, most=2, keeps_state=True)
+    assert ending.loss is None
+    assert ending.results == ()
 
 
 def test_error_of_the_body_is_raised_and_nothing_is_asked() -> None:
@@ -300,7 +329,7 @@ def _stops_itself(member: Member) -> Result:
 def test_rank_stopped_for_a_moment_is_not_lost() -> None:
     def watch(world: Any) -> None:
         os.kill(world[1].pid, signal.SIGSTOP)
-        threading.Timer(1.5, os.kill, (world[1].pid, signal.SIGCONT)).start()
+        threading.Timer(1.5, wake, (world[1].pid,)).start()
 
     ending = run(size, most=2, on_world=watch)
     assert ending.loss is None

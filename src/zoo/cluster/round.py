@@ -192,6 +192,10 @@ class Round:
             else:
                 watch.lose(message.rank, message.body.get("why", "was lost without a word"))
             if watch.lost and not watch.finished:
+                if watch.last is not None:
+                    # The state is safe, and whoever waits for the lost rank may end as well.
+                    watch.meeting.stop("a rank was lost after the last step")
+                    continue
                 kept = watch.hand_over(self._on_message) if self._keeps_state else None
                 return Ending(watch.world, loss=watch.loss(), kept=kept)
             if watch.finished:

@@ -94,7 +94,8 @@ def _finish(process: subprocess.Popen[str]) -> None:
 
 def _kill(process: subprocess.Popen[str]) -> None:
     """Kill a process and all that it has started, in one moment."""
-    os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # it may just have come to its end
+        os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 
