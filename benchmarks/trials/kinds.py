@@ -279,18 +279,18 @@ def arriving(stage: Stage, trial: Trial) -> None:
     note_growth(trial, done.marks, first)
 
 
-def note_growth(trial: Trial, marks: Marks, first: int) -> None:
+def note_growth(trial: Trial, marks: Marks, first: int | None) -> None:
     """Take down how a fit came to have all its ranks; it has failed when it did not soon.
 
     Args:
         trial: Takes it down.
         marks: Of the fit.
-        first: With how many ranks it should begin.
+        first: With how many ranks it should begin; None when that is for the machine to decide.
     """
     worlds = marks.worlds()
     sizes = [size for _, size in worlds]
     trial.notes["rounds_to_grow"] = sizes.index(_EXECUTORS) if _EXECUTORS in sizes else None
-    if sizes[0] != first or _EXECUTORS not in sizes[:3]:
+    if first not in (None, sizes[0]) or _EXECUTORS not in sizes[:3]:
         trial.ended, trial.error = False, f"rounds of {sizes} ranks"
 
 

@@ -92,9 +92,9 @@ class Marks:
             with self.path.open("rb") as file:
                 file.seek(-_LINE, os.SEEK_END)
                 kind, wall, *numbers = file.read(_LINE).decode().split()
-        except (FileNotFoundError, OSError):
-            return None
-        return Mark(kind, float(wall), *map(int, numbers))
+            return Mark(kind, float(wall), *map(int, numbers))
+        except (OSError, ValueError, TypeError):
+            return None  # no line yet, or ranks are just writing
 
     def extra_steps(self) -> int:
         """Steps that were taken again, because their results were lost."""

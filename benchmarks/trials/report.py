@@ -109,7 +109,7 @@ def claims(trials: Iterable[Trial]) -> list[Claim]:
         text = "killed inside all-reduce: the blow landed there"
         found.append(_count(text, ["inside" in t.notes for t in inside]))
     if growth := [t for t in made if t.kind in ("arriving", "dynamic")]:
-        grown = [t.notes.get("rounds_to_grow") in (1, 2) for t in growth]
+        grown = [t.notes.get("rounds_to_grow") in (0, 1, 2) for t in growth]
         found.append(_count("new executors are used within two rounds", grown))
     return found
 

@@ -81,7 +81,10 @@ def await_true(condition: Callable[[], object], limit_s: float, pause_s: float =
 
 
 def _family() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    while True:
+        # A process may end, or become a zombie, while the tree is read.
+        with contextlib.suppress(psutil.Error):
+            return psutil.Process().children(recursive=True)
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:
