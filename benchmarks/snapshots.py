@@ -67,7 +67,7 @@ def fit(chosen: argparse.Namespace, frame: Any, model_dir: str | None) -> dict[s
     )  # fmt: skip
     report = estimator.report
     assert report is not None
-    found = {"seconds": report.seconds, "train_s": report.train_s, "copy_s": report.snapshot_s}
+    found = {"seconds": report.seconds, "train_s": report.train_s}
     if model_dir is not None:
         snapshot = next(SnapshotStore(model_dir).candidates())
         found["snapshot_mib"] = Path(str(snapshot.place)).stat().st_size / 2**20
@@ -95,8 +95,6 @@ def main() -> None:
     cost = (kept - plain) / chosen.epochs
     print(f"without snapshots {plain:.2f} s, with one every epoch {kept:.2f} s")
     print(f"snapshot of {pairs[0][1]['snapshot_mib']:.0f} MiB: {cost:.2f} s each")
-    copied = statistics.median(k["copy_s"] / k["train_s"] for _, k in pairs)
-    print(f"copying the state, while training waits: {copied:.1%} of the training")
     print(f"epochs of {plain / chosen.epochs:.1f} s: {kept / plain - 1:+.1%} (bound 5%)")
     if chosen.json:
         chosen.json.write_text(json.dumps({"machine": facts, "pairs": pairs, "cost_s": cost}))
