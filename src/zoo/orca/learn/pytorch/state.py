@@ -50,7 +50,7 @@ def capture(
         built: Model, optimizer and schedule.
         position: Where training stands.
         extras: Plain values to keep with it.
-        own: Copy the tensors, so that training may go on while the state is written.
+        own: Copy all of it, so that training may go on while the state is written.
     """
     parts = {
         "model": built.model.state_dict(),
@@ -60,7 +60,8 @@ def capture(
     }
     if own:
         with torch.no_grad():
-            parts = copy.deepcopy(parts)
+            # What callbacks remember changes as well.
+            parts, extras = copy.deepcopy((parts, dict(extras or {})))
     return {
         "format": _FORMATS[-1],
         **asdict(position),
