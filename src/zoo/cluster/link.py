@@ -78,7 +78,7 @@ class Link:
         """The address that this side uses toward the other."""
         return str(self._sock.getsockname()[0])
 
-    def send(self, body: dict[str, Any], payload: bytes = b"") -> bool:
+    def send(self, body: dict[str, Any], payload: bytes | memoryview = b"") -> bool:
         """Send a message; False when the other side is gone."""
         text = json.dumps(body).encode()
         try:

@@ -499,7 +499,7 @@ class Member:
         """Tell the driver how far this rank is. Never blocks on an answer."""
         self._link.send({"kind": "progress", **facts})
 
-    def hand_over(self, payload: bytes, facts: dict[str, Any]) -> None:
+    def hand_over(self, payload: bytes | memoryview, facts: dict[str, Any]) -> None:
         """Give the driver a state to keep."""
         self._announce(payload)
         self._link.send({"kind": "state", **facts}, payload)
@@ -553,7 +553,7 @@ class Member:
         self._shared.put(None)
         threading.Thread(target=on_stop, name="zoo-stop", daemon=True).start()
 
-    def _announce(self, payload: bytes) -> None:
+    def _announce(self, payload: bytes | memoryview) -> None:
         """Say that a long message follows: until it is there, nothing else is heard."""
         if payload:
             self._link.send({"kind": "pulse", **self.describe(), "sending": len(payload)})

@@ -143,6 +143,11 @@ class EpochStats:
         """Mean loss over the rows of this rank."""
         return self.own_loss_sum / max(1, self.own_rows)
 
+    def observed(self, seconds: float) -> None:
+        """Count callbacks or a copy of the state that came after the steps."""
+        self.observe_s += seconds
+        self.seconds += seconds
+
 
 class Feed(Protocol):
     """The batches of one rank.
@@ -376,8 +381,10 @@ class Loop:
         stats.validate_s += time.perf_counter() - begin
         self._now("ending an epoch or in a callback")
         self._member.held = True
+        begin = time.perf_counter()
         learner.end_epoch(stats)
         self._observer.epoch_ends(stats)
+        stats.observed(time.perf_counter() - begin)
         at.epoch, at.step = at.epoch + 1, 0
         self._observer.epoch_done(stats)
         self._member.held = False

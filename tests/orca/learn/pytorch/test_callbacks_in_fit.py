@@ -1,6 +1,7 @@
 """Callbacks end to end: on all ranks, with the same numbers, and their state goes on."""
 
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,22 @@ def test_callback_sees_validation(frame: DataFrame, tmp_path: Path) -> None:
     told = (tmp_path / "rank1").read_text().splitlines()[-2]
     assert told.endswith("['lr', 'train_loss', 'val_MSE', 'val_loss']")
     assert results[0]["val_MSE"] == pytest.approx(results[0]["val_loss"])
+
+
+class Sleeps(Callback):
+    """Takes its time at the end of an epoch."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        time.sleep(0.3)
+
+
+def test_the_end_of_an_epoch_is_in_its_times(frame: DataFrame, tmp_path: Path) -> None:
+    est = estimator(1, model_dir=str(tmp_path))
+    fit(est, frame, callbacks=[Sleeps()])
+    (rank,) = est.report.ranks
+    assert 0 < rank.snapshot_s < rank.observe_s
+    assert 0.6 <= rank.observe_s < rank.seconds
+    assert "callbacks and snapshots" in est.explain()
 
 
 class Fails(Callback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ from zoo.cluster.meeting import Member
 from zoo.orca.learn.callback import Callback, CallbackList
 from zoo.orca.learn.loop import EpochStats, Loop, Observer, Position, StepSums
 from zoo.orca.learn.pytorch.recipe import Built
-from zoo.orca.learn.pytorch.state import capture, save_state, to_bytes
+from zoo.orca.learn.pytorch.state import save_state, write_state
 from zoo.orca.learn.trigger import Moment, Trigger
 
 __all__ = ["RankObserver", "SnapshotOrder"]
@@ -108,6 +109,7 @@ class RankObserver(Observer):
         self._epoch_over = False
         self._pool: ThreadPoolExecutor | None = None
         self._sending: Future[None] | None = None
+        self._copy = io.BytesIO()
         self._sent_s = 0.0
 
     def watch(self, loop: Loop) -> None:
@@ -132,8 +134,9 @@ class RankObserver(Observer):
             self._tell_epoch(loop.stats)
         if self.member.rank == 0:
             self._tell_rows()
-            self._finish_sending()
-            self.member.hand_over(self.state(), {"why": "last", "last": True, **self._where()})
+            self._take_copy()
+            with self._copy.getbuffer() as payload:
+                self.member.hand_over(payload, {"why": "last", "last": True, **self._where()})
         if self._pool is not None:
             self._pool.shutdown()
 
@@ -164,8 +167,9 @@ class RankObserver(Observer):
             self._told = now
             self._tell_progress(stats)
         # After its last step an epoch has validation to come, and then one question is enough.
-        if self._steps is None or self._loop.position.step < self._steps:
-            self._snapshot(stats, now, epoch_ended=False)
+        inside = self._steps is None or self._loop.position.step < self._steps
+        if inside and (why := self._due(stats, now, epoch_ended=False)):
+            self.send(why)
 
     def epoch_ends(self, stats: EpochStats) -> None:
         """See `Observer`."""
@@ -181,48 +185,65 @@ class RankObserver(Observer):
 
     def epoch_done(self, stats: EpochStats) -> None:
         """See `Observer`."""
+        why = ""
+        if self.member.rank == 0:
+            self._remember(stats)
+            why = self._due(stats, time.monotonic(), epoch_ended=True)
+            if why:
+                stats.observed(self._take_copy())
+        # Told before the state is sent: a driver with the state of an epoch has its numbers too.
         self._tell_epoch(stats)
         if self.member.rank == 0:
             self._tell_progress(stats)
-            self._snapshot(stats, time.monotonic(), epoch_ended=True)
+        if why:
+            self._send_copy({"why": why, **self._where()})
 
     def send(self, why: str, **facts: Any) -> None:
-        """Let the driver have the state; it is copied now and written in a thread.
+        """Let the driver have the state; it is copied now and sent by a thread.
 
         Args:
             why: `snapshot`, `held` or `file`.
             facts: What the driver needs for it.
         """
-        if self.member.rank:
-            return
+        if self.member.rank == 0:
+            self._take_copy()
+            self._send_copy({"why": why, **self._where(), **facts})
+
+    def _take_copy(self) -> float:
+        """Copy the state, once the copy before is sent; how long that took, in seconds."""
         begin = time.perf_counter()
         self._finish_sending()
-        tree = capture(self.built, self._position, self._extras(), own=True)
-        facts = {"why": why, **self._where(), **facts}
-        self._loop.stats.snapshot_s += time.perf_counter() - begin
+        write_state(self._copy, self.built, self._position, self._extras())
+        took = time.perf_counter() - begin
+        self._loop.stats.snapshot_s += took
+        return took
+
+    def _send_copy(self, facts: dict[str, Any]) -> None:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, "zoo-snapshot")
+        begin = time.perf_counter()
 
         def work() -> None:
-            self.member.hand_over(to_bytes(tree), facts)
+            with self._copy.getbuffer() as payload:
+                self.member.hand_over(payload, facts)
             self._sent_s = time.perf_counter() - begin
 
         self._sending = self._pool.submit(work)
 
-    def _snapshot(self, stats: EpochStats, now: float, *, epoch_ended: bool) -> None:
+    def _due(self, stats: EpochStats, now: float, *, epoch_ended: bool) -> str:
+        """Why the driver should have the state now; empty if it need not."""
         order, at = self._snapshots, self._loop.position
         if order.trigger is not None:
             moment = Moment(at.iteration, at.epoch, epoch_ended, stats.last_loss, self._score, now)
             if order.trigger.fires(moment):
                 self._held = now
-                self.send("snapshot")
-                return
+                return "snapshot"
         if order.hold_s is None:
-            return
-        if now - self._held > max(order.hold_s, self._sent_s / _HELD_SHARE):
-            self._held = now
-            if self._sending is None or self._sending.done():
-                self.send("held")
+            return ""
+        if now - self._held <= max(order.hold_s, self._sent_s / _HELD_SHARE):
+            return ""
+        self._held = now
+        return "held" if self._sending is None or self._sending.done() else ""
 
     def _finish_sending(self) -> None:
         if self._sending is not None:
@@ -273,11 +294,15 @@ class RankObserver(Observer):
         # Numbers of one kind arrive in order of iteration.
         if self.member.rank == 0:
             self._tell_rows()
+        facts = self._remember(stats)
+        at = self._loop.position.iteration
+        self.member.report({"epoch_stats": facts, "iteration": at})
+
+    def _remember(self, stats: EpochStats) -> dict[str, Any]:
         stats.extra.setdefault("lr", self.built.learning_rate)
         facts = asdict(stats)
         self._history = [h for h in self._history if h["epoch"] != stats.epoch] + [facts]
-        at = self._loop.position.iteration
-        self.member.report({"epoch_stats": facts, "iteration": at})
+        return facts
 
 
 def _logs(stats: EpochStats, rate: float) -> dict[str, float]:
