@@ -6,17 +6,17 @@ Each trial has a seed. docs/faults.md holds the figures; `--write` makes it anew
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from contest import leave_on_terminate, show_machine
 
@@ -52,14 +52,15 @@ def arguments() -> argparse.Namespace:
 def run_stage(stage: str, wanted: list[tuple[str, int]]) -> Iterator[Trial]:
     """Make trials that share a Spark; a new one goes on when a trial has got stuck."""
     while wanted:
-        mark, done = uuid.uuid4().hex, []
+        mark = uuid.uuid4().hex
+        done: list[Trial] = []
         with tempfile.TemporaryDirectory(prefix="zoo-faults-") as folder:
-            lines = _program(stage, wanted, Path(folder), mark)
-            done = [Trial(**json.loads(line)) for line in lines]
+            for line in _program(stage, wanted, Path(folder), mark):
+                done.append(Trial(**json.loads(line)))
+                yield done[-1]
         left = left_of(mark)
         if done:
             done[-1].left += left
-        yield from done
         if len(done) < len(wanted):
             missing = wanted[len(done)]
             if not done or done[-1].ended:
@@ -68,8 +69,8 @@ def run_stage(stage: str, wanted: list[tuple[str, int]]) -> Iterator[Trial]:
         wanted = wanted[len(done) :]
 
 
-def _program(stage: str, wanted: list[tuple[str, int]], folder: Path, mark: str) -> list[str]:
-    """Run a stage in a process of its own; the lines that it wrote."""
+def _program(stage: str, wanted: list[tuple[str, int]], folder: Path, mark: str) -> Iterator[str]:
+    """Run a stage in a process of its own; the lines that it writes, as they come."""
     order, answer, log = (folder / name for name in ("order", "answer", "log"))
     order.write_text(json.dumps({"trials": wanted}))
     answer.touch()
@@ -79,21 +80,33 @@ def _program(stage: str, wanted: list[tuple[str, int]], folder: Path, mark: str)
         MARK: mark,
         "TMPDIR": str(folder),
     }
-    with log.open("wb") as output:
+    with log.open("wb") as output, answer.open() as told:
         process = subprocess.Popen(
             [sys.executable, "-m", "trials", stage, str(order), str(answer)],
             env=environment, stdout=output, stderr=output,
         )  # fmt: skip
         try:
-            status = process.wait(_STAGE_LONGEST_S)
+            yield from _lines(told, process)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            process.wait()
+            process.kill()
+            status = process.wait()
             _unmount_below(folder)
     if status:
         print("\n".join(log.read_text(errors="replace").splitlines()[-100:]), file=sys.stderr)
-    return answer.read_text().splitlines()
+
+
+def _lines(told: TextIO, process: subprocess.Popen[bytes]) -> Iterator[str]:
+    deadline, line = time.monotonic() + _STAGE_LONGEST_S, ""
+    while time.monotonic() < deadline:
+        ended = process.poll() is not None
+        while part := told.readline():
+            line += part
+            if line.endswith("\n"):
+                yield line
+                line = ""
+        if ended:
+            return
+        time.sleep(0.5)
 
 
 def _unmount_below(folder: Path) -> None:

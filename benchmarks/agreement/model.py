@@ -115,10 +115,11 @@ def _waits(ranks: int, size: float, *, led: bool) -> int:
 
 
 def ring_terms(cores: int) -> Terms:
-    """A ring on one machine: moving bytes is work of its cores, waiting for messages is not."""
+    """A ring on one machine: bytes are work of its cores, and for a message a rank needs one."""
 
     def terms(ranks: int, size: int) -> Sequence[float]:
-        return 2.0 * (ranks - 1), _sharers(ranks, cores) * ring_bytes(ranks, size)
+        sharers = _sharers(ranks, cores)
+        return sharers * 2 * (ranks - 1), sharers * ring_bytes(ranks, size)
 
     return terms
 

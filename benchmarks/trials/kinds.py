@@ -203,9 +203,9 @@ def full(stage: Stage, trial: Trial) -> None:
 
 @contextlib.contextmanager
 def _small_disk(place: Path) -> Iterator[bool]:
-    """A file system of 300 KB; False where one may not be mounted."""
+    """A file system of 200 KB; False where one may not be mounted."""
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "zoo-trial", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "zoo-trial", str(place)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         yield False
         return

@@ -59,7 +59,7 @@ scheduler of the machine decides.
 - **An executor killed, its shards deleted**: Spark computes the lost partitions again.
 - **A rank stopped**: `SIGSTOP`, and `SIGCONT` after 30 s. It gives no sign of life for 15 s and
   then counts as lost.
-- **The folder of snapshots full**: a file system of 300 KB. The fit goes on with a warning for each
+- **The folder of snapshots full**: a file system of 200 KB. The fit goes on with a warning for each
   snapshot that found no room, and the last good one can still be read.
 - **The newest snapshot damaged**: cut off anywhere, or one bit turned. `fit(resume=True)` says so,
   and takes the one before.

@@ -67,9 +67,12 @@ def test_fit_bears_noise(model: ModuleType) -> None:
     assert model.errors(found.seconds, points)[0] == pytest.approx(0.1, abs=0.05)
 
 
-def test_bytes_cost_more_when_ranks_share_cores(model: ModuleType) -> None:
-    crowded = model.Fit(model.ring_terms(cores=2), (0.0, 1e-9))
-    free = model.Fit(model.ring_terms(cores=8), (0.0, 1e-9))
+@pytest.mark.parametrize("constants", [(0.0, 1e-9), (1e-4, 0.0)], ids=["bytes", "messages"])
+def test_all_costs_more_when_ranks_share_cores(
+    model: ModuleType, constants: tuple[float, float]
+) -> None:
+    crowded = model.Fit(model.ring_terms(cores=2), constants)
+    free = model.Fit(model.ring_terms(cores=8), constants)
     ratios = [crowded.seconds(n, MIB) / free.seconds(n, MIB) for n in (2, 4, 8)]
     assert ratios == pytest.approx([1, 2, 4])
 

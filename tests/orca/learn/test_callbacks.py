@@ -1,6 +1,7 @@
 """The callbacks that come with the library."""
 
 import copy
+import itertools
 import math
 import pickle
 import subprocess
@@ -19,7 +20,14 @@ from zoo.orca.learn.callbacks import (
     StopWhen,
     TerminateOnNaN,
 )
-from zoo.orca.learn.trigger import MaxEpoch, MaxIteration, MaxScore, MinLoss, SeveralIteration
+from zoo.orca.learn.trigger import (
+    EverySeconds,
+    MaxEpoch,
+    MaxIteration,
+    MaxScore,
+    MinLoss,
+    SeveralIteration,
+)
 
 nan, inf = math.nan, math.inf
 
@@ -47,6 +55,7 @@ class Training:
         self.saves.append((path, self.epoch))
 
     def train(self, *values: float, name: str = "val_loss") -> "Training":
+        self.callback.on_train_begin(self)
         for value in values:
             self.epoch += 1
             for self.step in (1, 2):
@@ -192,6 +201,17 @@ def test_score_outlives_the_process() -> None:
     Training(first).train(0.9, name="val_Accuracy")
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     assert Training(second).train(0.0).iteration == 1
+
+
+def test_seconds_are_those_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count(100)
+    monkeypatch.setattr("zoo.orca.learn.callbacks.time.monotonic", lambda: next(seconds))
+    first, second = StopWhen(EverySeconds(5)), StopWhen(EverySeconds(5))
+    # It is asked three times in an epoch, and a second goes by each time.
+    assert not Training(first).train(1.0).stops
+    next(seconds)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert Training(second).train(1.0, 1.0).iteration == 2
 
 
 def test_only_triggers_stop() -> None:

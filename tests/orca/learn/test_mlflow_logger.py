@@ -75,6 +75,20 @@ def test_later_fit_goes_on_with_the_run(store: str) -> None:
     assert run_of(logger).info.status == "FAILED"
 
 
+def test_run_of_another_process_goes_on(store: str) -> None:
+    first = MLflowLogger("trial", tracking_uri=store)
+    first.log_params({"epochs": 1})
+    first.log(1, {"loss": 1.0}, kind="train", wall_time=1.0)
+    first.close(failed=True)
+    second = MLflowLogger("trial", tracking_uri=store, run_id=first.run_id)
+    second.log_params({"epochs": 2, "seed": 3})
+    second.log(2, {"loss": 0.5}, kind="train", wall_time=2.0)
+    second.close()
+    assert run_of(second).data.params == {"epochs": "1", "seed": "3"}
+    assert [step for step, _, _ in history(second, "loss")] == [1, 2]
+    assert run_of(second).info.status == "FINISHED"
+
+
 def test_experiment_is_made_once(store: str) -> None:
     loggers = [MLflowLogger("trial", tracking_uri=store) for _ in range(2)]
     for logger in loggers:
@@ -89,25 +103,28 @@ def test_unused_logger_leaves_nothing(store: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def broken(store: str, *, now: bool) -> None:
-    """Take the table of metrics from the store, or give it back."""
-    names = ("metrics", "gone") if now else ("gone", "metrics")
-    with sqlite3.connect(store.removeprefix("sqlite:///")) as database:
-        database.execute(f"ALTER TABLE {names[0]} RENAME TO {names[1]}")
+def broken(store: str, logger: MLflowLogger, *, now: bool) -> None:
+    """Take the metrics from the store, or give them back."""
+    if store.startswith("sqlite"):
+        names = ("metrics", "gone") if now else ("gone", "metrics")
+        with sqlite3.connect(store.removeprefix("sqlite:///")) as database:
+            database.execute(f"ALTER TABLE {names[0]} RENAME TO {names[1]}")
+        return
+    (run,) = Path(store.removeprefix("file://")).glob(f"*/*{logger.run_id}")
+    run.rename(run.with_name(f"gone-{logger.run_id}" if now else str(logger.run_id)))
 
 
 def test_store_that_fails_for_a_while_loses_nothing(
     store: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("sqlalchemy")
     logger = MLflowLogger("trial", tracking_uri=store)
     logger.log_params({"a": 1})
-    broken(store, now=True)
+    broken(store, logger, now=True)
     logger.log(1, {"loss": 1.0}, kind="train", wall_time=1.0)
     assert logger._sending is not None
     logger._sending.result(30)
     assert "MLflow took no metrics, 1 are kept" in caplog.text
-    broken(store, now=False)
+    broken(store, logger, now=False)
     logger.log(2, {"loss": 1.0}, kind="train", wall_time=1.0)
     logger.close()
     assert len(history(logger, "loss")) == 2
@@ -116,10 +133,9 @@ def test_store_that_fails_for_a_while_loses_nothing(
 def test_store_that_stays_broken_does_not_end_the_training(
     store: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("sqlalchemy")
     logger = MLflowLogger("trial", tracking_uri=store)
     logger.log_params({"a": 1})
-    broken(store, now=True)
+    broken(store, logger, now=True)
     with caplog.at_level(logging.WARNING):
         logger.log(1, {"loss": 1.0}, kind="train", wall_time=1.0)
         logger.close()

@@ -274,6 +274,15 @@ class StopWhen(Callback):
             )
         self.trigger = trigger
         self._score: float | None = None
+        self._seconds, self._counted_at = 0.0, 0.0
+
+    def on_train_begin(self, run: Run) -> None:
+        """Count the seconds from here on.
+
+        Args:
+            run: The training at its beginning.
+        """
+        self._counted_at = time.monotonic()
 
     def on_step_end(self, run: Run) -> None:
         """Ask the trigger after a step.
@@ -294,25 +303,27 @@ class StopWhen(Callback):
         self._ask(run, "train_loss", epochs=run.epoch, ended=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the last score."""
-        return {"score": self._score}
+        """Return the last score, and for how long the training went on."""
+        return {"score": self._score, "seconds": self._seconds}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a score.
+        """Go on from there.
 
         Args:
             state: What `state_dict` returned.
         """
-        self._score = state["score"]
+        self._score, self._seconds = state["score"], state["seconds"]
 
     def _ask(self, run: Run, loss: str, *, epochs: int, ended: bool) -> None:
+        now = time.monotonic()
+        self._seconds, self._counted_at = self._seconds + now - self._counted_at, now
         moment = Moment(
             iteration=run.iteration,
             epoch=epochs,
             epoch_ended=ended,
             loss=run.logs.get(loss, math.nan),
             score=self._score,
-            seconds=time.monotonic(),
+            seconds=self._seconds,
         )
         if self.trigger.fires(moment):
             run.stop(f"{type(self.trigger).__name__} fired at iteration {run.iteration}")

@@ -43,7 +43,12 @@ class MLflowLogger(Logger):
     """
 
     def __init__(
-        self, experiment: str, *, tracking_uri: str | None = None, run_name: str | None = None
+        self,
+        experiment: str,
+        *,
+        tracking_uri: str | None = None,
+        run_name: str | None = None,
+        run_id: str | None = None,
     ) -> None:
         """Say where to log; contact is made by the first call that logs.
 
@@ -52,6 +57,8 @@ class MLflowLogger(Logger):
             tracking_uri: The server or store; None for what MLflow is set to, by its own functions
                 or `MLFLOW_TRACKING_URI`.
             run_name: Name of the run; None lets MLflow invent one.
+            run_id: A run of MLflow to go on with, for a fit that resumes in another process; None
+                starts one.
 
         Raises:
             MissingExtraError: The extra `mlflow` is not installed.
@@ -59,7 +66,7 @@ class MLflowLogger(Logger):
         self._entities = load_extra("mlflow.entities", "mlflow")
         self._error = load_extra("mlflow.exceptions", "mlflow").MlflowException
         self.experiment, self.tracking_uri, self.run_name = experiment, tracking_uri, run_name
-        self.run_id: str | None = None
+        self.run_id = run_id
         self._client: Any = None
         self._params: set[str] = set()
         self._waiting: list[Any] = []
@@ -137,6 +144,9 @@ class MLflowLogger(Logger):
         if self._client is None:
             tracking = load_extra("mlflow.tracking", "mlflow")
             self._client = tracking.MlflowClient(tracking_uri=self.tracking_uri)
+            if self.run_id is not None:
+                # MLflow refuses another value for a parameter that it has.
+                self._params.update(self._client.get_run(self.run_id).data.params)
         if self.run_id is None:
             run = self._client.create_run(self._experiment_id(), run_name=self.run_name)
             self.run_id = str(run.info.run_id)

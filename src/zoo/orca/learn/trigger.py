@@ -35,7 +35,8 @@ class Moment:
         epoch_ended: This step was the last one of its epoch.
         loss: Of this step.
         score: The newest validation result; None before the first.
-        seconds: A clock that never goes back; only differences mean something.
+        seconds: Since the trigger, or the combination that it is a part of, last fired, or since
+            the fit began; losses of ranks do not set it back.
     """
 
     iteration: int
@@ -112,12 +113,9 @@ class SeveralIteration(Trigger):
         return moment.iteration > 0 and moment.iteration % self.interval == 0
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True)
 class EverySeconds(Trigger):
-    """Fires when so many seconds have gone by since it last did, or since it was first asked.
-
-    Ranks have clocks of their own: ask it in one place. Its copies, pickled ones too, go on from
-    the seconds that were counted when they were made.
+    """Fires when so many seconds have gone by since the last time, or since the fit began.
 
     Args:
         seconds: From one time to the next, at least.
@@ -132,21 +130,10 @@ class EverySeconds(Trigger):
         _check_number("seconds", self.seconds)
         if self.seconds <= 0:
             raise InputError("seconds above 0", repr(self.seconds), "Give a number.")
-        self._counted = 0.0
-        self._asked: float | None = None
 
     def fires(self, moment: Moment) -> bool:
         """Whether the seconds have gone by."""
-        if self._asked is not None:
-            self._counted += moment.seconds - self._asked
-        self._asked = moment.seconds
-        if self._counted < self.seconds:
-            return False
-        self._counted = 0.0
-        return True
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_asked": None}  # another process reads another clock
+        return moment.seconds >= self.seconds
 
 
 @dataclass(frozen=True)
@@ -247,8 +234,7 @@ class _Several(Trigger):
 class TriggerAnd(_Several):
     """Fires when all its triggers do.
 
-    It asks them in order up to the first that does not fire. So `TriggerAnd(EveryEpoch(),
-    EverySeconds(600))` means the ends of epochs that are ten minutes apart.
+    `TriggerAnd(EveryEpoch(), EverySeconds(600))` means ends of epochs, ten minutes apart or more.
 
     Args:
         first: A trigger.
@@ -264,7 +250,7 @@ class TriggerAnd(_Several):
 
 
 class TriggerOr(_Several):
-    """Fires when any of its triggers does. All are asked each time.
+    """Fires when any of its triggers does.
 
     Args:
         first: A trigger.
@@ -276,8 +262,7 @@ class TriggerOr(_Several):
 
     def fires(self, moment: Moment) -> bool:
         """Whether any fires."""
-        fired = [one.fires(moment) for one in self.triggers]  # all, for those that count time
-        return any(fired)
+        return any(one.fires(moment) for one in self.triggers)
 
 
 def _check_count(name: str, value: object) -> None:

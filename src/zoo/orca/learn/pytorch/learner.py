@@ -136,8 +136,7 @@ class TorchLearner:
         """
         built = self._built
         with built.autocast():
-            output = built.model(*batch.features)
-            loss = compute_loss(built, output, batch.targets)
+            loss = self._loss(batch)
         value = loss.item()
         # Alone, the mean is taken at once; with others, after the sum over the ranks. In half
         # precision weights come later still: a sum over rows is out of its range before a mean is.
@@ -153,6 +152,11 @@ class TorchLearner:
         elif scale:
             loss.backward(torch.tensor(scale, dtype=loss.dtype, device=loss.device))
         return value
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        """The loss of a batch, one number, from a forward pass."""
+        output = self._built.model(*batch.features)
+        return compute_loss(self._built, output, batch.targets)
 
     def update(self, sums: StepSums) -> None:
         """One step of the optimizer."""

@@ -32,10 +32,13 @@ class SnapshotOrder:
     Attributes:
         trigger: For snapshots that are kept; None for none.
         hold_s: How often the driver gets one to go back to; None for never.
+        since_s: When the round begins, how long it is since the last snapshot, or since the fit
+            began.
     """
 
     trigger: Trigger | None = None
     hold_s: float | None = None
+    since_s: float = 0.0
 
 
 class RankRun:
@@ -103,8 +106,9 @@ class RankObserver(Observer):
         self._history: list[dict[str, Any]] = list(extras.get("history", []))
         self._steps, self._log_steps = steps, log_steps
         self._rows: list[list[float]] = []
-        self._told = self._held = time.monotonic()
+        self._told = self._held = self._kept = time.monotonic()
         self._told -= _REPORT_S
+        self._kept -= snapshots.since_s
         self._score: float | None = None
         self._epoch_over = False
         self._pool: ThreadPoolExecutor | None = None
@@ -234,9 +238,10 @@ class RankObserver(Observer):
         """Why the driver should have the state now; empty if it need not."""
         order, at = self._snapshots, self._loop.position
         if order.trigger is not None:
-            moment = Moment(at.iteration, at.epoch, epoch_ended, stats.last_loss, self._score, now)
+            since, loss = now - self._kept, stats.last_loss
+            moment = Moment(at.iteration, at.epoch, epoch_ended, loss, self._score, since)
             if order.trigger.fires(moment):
-                self._held = now
+                self._held = self._kept = now
                 return "snapshot"
         if order.hold_s is None:
             return ""

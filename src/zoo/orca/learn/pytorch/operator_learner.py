@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,25 +48,15 @@ class ForwardLearner(TorchLearner):
                 "a train_batch of your own for several optimizers", f"{len(optimizers)} of them",
                 "Replace train_batch in the operator and take their steps there.",
             )  # fmt: skip
-        self._stand_in = replace(built, loss=None)
-        # The base calls this as the model; it is called with the whole batch, and is the loss.
-        self._stand_in.model = self._loss_of  # type: ignore[assignment]
 
     def begin_step(self, iteration: int) -> None:
         """See `TorchLearner`."""
         super().begin_step(iteration)
         self._host.operator.global_step = iteration
 
-    def _backward(self, batch: Batch, share: float, weight: float) -> float:
+    def _loss(self, batch: Batch) -> torch.Tensor:
         if not replaces(self._host.kind, "forward_batch"):
-            return super()._backward(batch, share, weight)
-        own, self._built = self._built, self._stand_in
-        try:
-            return super()._backward(Batch((batch,), (), batch.rows), share, weight)
-        finally:
-            self._built = own
-
-    def _loss_of(self, batch: Batch) -> torch.Tensor:
+            return super()._loss(batch)
         host = self._host
         place = {"batch_idx": host.position.step, "global_step": host.position.iteration}
         _, _, loss = host.operator.forward_batch(to_tuple(batch), {**place, **host.info})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from zoo.cluster.launch import Launcher, pickled
@@ -115,6 +115,7 @@ class Rounds:
     epochs: dict[int, dict[int, EpochStats]] = field(default_factory=dict)
     _ready: dict[int, float] = field(default_factory=dict)
     _logged: float = 0
+    _kept_at: float = field(default_factory=time.monotonic)
 
     def run(self, opened: Opened, facts: Mapping[str, Any], show_progress: bool | None) -> Trained:
         """Train to the end.
@@ -179,6 +180,8 @@ class Rounds:
         why = message.body["why"]
         if why != "file":
             self.state = message.payload
+        if why == "snapshot":
+            self._kept_at = time.monotonic()
         if why in ("file", "snapshot"):
             self.keeper.keep(message)
 
@@ -198,8 +201,15 @@ class Rounds:
 
     def full_order(self, opened: Opened) -> Order:
         """The order of the next round."""
-        data = {"source": opened.source, "validation": opened.validation}
-        return Order(**{**self.order, **data, "state": self.state, "facts": self._facts})
+        since_s = time.monotonic() - self._kept_at
+        mine = {
+            "source": opened.source,
+            "validation": opened.validation,
+            "state": self.state,
+            "facts": self._facts,
+            "snapshots": replace(self.order["snapshots"], since_s=since_s),
+        }
+        return Order(**{**self.order, **mine})
 
     @property
     def growth(self) -> Growth:
