@@ -63,9 +63,9 @@ A ring over N ranks takes 2(N-1) messages one after the other, and 2(N-1)/N S by
     t(N, S) = 2(N-1) alpha + 2(N-1)/N S beta
 
 The additions of a rank, (N-1)/N S, grow just as its bytes do, so no measurement tells the two
-apart: beta holds both. On one machine both terms count max(1, N / cores) times: moving bytes is work
-of the cores, and a rank whose message has come waits for its turn among those that share its core.
-So alpha is here mostly the time until a thread wakes up, and tells little about networks.
+apart: beta holds both. On one machine both terms count max(1, N / cores) times: moving bytes is
+work of the cores, and a rank whose message has come waits for its turn among those that share its
+core. So alpha is here mostly the time until a thread wakes up, and tells little about networks.
 
 For `one host` the bytes are those of the table above, as many times. Ranks wait once for each other
 in a small sum and twice in a large one, three times when other hosts take part. A wait has one cost
