@@ -25,6 +25,7 @@ from zoo.cluster.topology import (
     live_executors,
     most_executors,
     nodes_and_cores,
+    setting,
 )
 from zoo.errors import ClusterError, RankError, SlotsError
 
@@ -52,7 +53,7 @@ class SparkLauncher:
         """The host that Spark tells its executors, where that is not the address to listen on."""
         if is_local(self._context):
             return self.address
-        return self._context.getConf().get("spark.driver.host") or self.address
+        return setting(self._context, "spark.driver.host") or self.address
 
     def places(self) -> tuple[int, int]:
         """Executors, and cores of each."""
@@ -86,7 +87,7 @@ class SparkLauncher:
 
     def _slots(self) -> tuple[int, int]:
         executors, cores = self.places()
-        return executors, cores // int(self._context.getConf().get("spark.task.cpus") or 1)
+        return executors, cores // int(setting(self._context, "spark.task.cpus") or 1)
 
 
 class _SparkJob:
