@@ -67,4 +67,6 @@ def test_driver_resumes_inside_the_epoch_with_other_ranks(trials_of: TrialsOf) -
 
 @pytest.mark.parametrize("kind", ["arriving", "dynamic"])
 def test_new_executors_are_used_within_two_rounds(trials_of: TrialsOf, kind: str) -> None:
-    assert all(t["notes"]["rounds_to_grow"] in (0, 1, 2) for t in one_kind(trials_of, kind))
+    # Only where Spark starts executors by itself may all be there before the first rank is ready.
+    allowed = (1, 2) if kind == "arriving" else (0, 1, 2)
+    assert all(t["notes"]["rounds_to_grow"] in allowed for t in one_kind(trials_of, kind))
