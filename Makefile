@@ -7,16 +7,21 @@ BIN := $(VENV)/bin
 # Asked at each use, not once: it is quick, and Java may come or go after the set-up.
 WITH_JAVA = JAVA_HOME="$$(scripts/setup.sh java)" && export JAVA_HOME &&
 
-.PHONY: help setup demo test lint format docs clean
+# What `make test-long` runs: WING=tests/faults for one part of it.
+WING := tests
+
+.PHONY: help setup demo test test-trials test-long lint format docs clean
 
 help:
-	@echo "make demo     train, evaluate and predict on a Spark DataFrame of digits"
-	@echo "make test     run the tests; ARGS='-k shards' goes to pytest"
-	@echo "make lint     check style, format and types"
-	@echo "make format   write the format and the safe fixes"
-	@echo "make docs     write the API pages to docs/api"
-	@echo "make setup    make $(VENV) and find Java, which all of the above do by themselves"
-	@echo "make clean    remove everything that was made here"
+	@echo "make demo         train, evaluate and predict on a Spark DataFrame of digits"
+	@echo "make test         run the tests; ARGS='-k shards' goes to pytest"
+	@echo "make test-trials  break each thing that a fit lives with, once"
+	@echo "make test-long    run the trials that take hours; WING=tests/faults for one part of them"
+	@echo "make lint         check style, format and types"
+	@echo "make format       write the format, the safe fixes and the map in docs/architecture.md"
+	@echo "make docs         write the API pages to docs/api"
+	@echo "make setup        make $(VENV) and find Java, which all of the above do by themselves"
+	@echo "make clean        remove everything that was made here"
 
 setup: $(READY)
 	@$(WITH_JAVA) echo "Ready: Python in $(VENV), Java in $$JAVA_HOME"
@@ -31,6 +36,14 @@ demo: $(READY)
 test: $(READY)
 	@$(WITH_JAVA) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
+# A short trial of each fault; those of one Spark share a program, and two programs run at a time.
+test-trials: $(READY)
+	@$(WITH_JAVA) $(BIN)/python -m pytest -m trial -n 2 --dist loadfile tests/faults $(ARGS)
+
+# One after the other: these measure, or keep the machine busy by themselves.
+test-long: $(READY)
+	@$(WITH_JAVA) $(BIN)/python -m pytest -m long $(WING) $(ARGS)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,6 +52,7 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python scripts/architecture_map.py
 
 docs: $(READY)
 	$(BIN)/python scripts/api_docs.py docs/api

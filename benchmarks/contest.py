@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -9,6 +10,7 @@ import platform
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,19 @@ def show_machine() -> dict[str, Any]:
 def leave_on_terminate() -> None:
     """Let SIGTERM end this program in the ordinary way, which also ends contenders."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+def add_only(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+    """Let the user choose some of the contenders; all of them otherwise."""
+    known = list(names)
+
+    def chosen(text: str) -> list[str]:
+        if unknown := set(text.split(",")) - set(known):
+            wrong = ", ".join(sorted(unknown))
+            raise argparse.ArgumentTypeError(f"{wrong} is none of {', '.join(known)}")
+        return text.split(",")
+
+    parser.add_argument("--only", type=chosen, default=known, help=f"some of {','.join(known)}")
 
 
 def contend(module: str, name: str, order: dict[str, Any], folder: str) -> Any:

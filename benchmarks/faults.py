@@ -28,7 +28,7 @@ from trials.stage import Trial
 from trials.victims import MARK, left_of
 
 _HERE = Path(__file__).parent
-_FULL = {"killed": 30}
+_FULL = {"killed": 30, "again": 30, "host": 12}
 _USUAL = 10
 _STAGE_LONGEST_S = 3 * 3600
 
@@ -37,10 +37,16 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trials", type=int, help="of each kind; default 30 of the first, else 10")
+    parser.add_argument(
+        "--trials",
+        type=int,
+        help="of each kind; default 30 of losses that users meet most, else 10",
+    )
     parser.add_argument("--only", help=f"kinds, with commas between: {', '.join(TITLES)}")
     parser.add_argument("--seed", type=int, default=0, help="of the first trial of each kind")
-    parser.add_argument("--json", type=Path, help="a file for all numbers")
+    parser.add_argument(
+        "--json", type=Path, help="a file for all trials; those that it holds are not made again"
+    )
     parser.add_argument("--write", type=Path, help="a page to write, such as docs/faults.md")
     chosen = parser.parse_args()
     chosen.kinds = chosen.only.split(",") if chosen.only else list(TITLES)
@@ -133,28 +139,37 @@ def page(trials: list[Trial], facts: dict[str, Any]) -> str:
     )
 
 
+def before(file: Path | None) -> list[Trial]:
+    """What an earlier run, which may have been stopped, has written."""
+    if file is None or not file.exists():
+        return []
+    return [Trial(**facts) for facts in json.loads(file.read_text())["trials"]]
+
+
 def main() -> None:
     chosen = arguments()
     leave_on_terminate()
     facts = show_machine()
-    trials: list[Trial] = []
+    trials = before(chosen.json)
+    made = {(trial.kind, trial.seed) for trial in trials}
     for stage, kinds in STAGES.items():
         wanted = [
             (kind, chosen.seed + k)
             for kind in kinds
             if kind in chosen.kinds
             for k in range(chosen.trials or _FULL.get(kind, _USUAL))
+            if (kind, chosen.seed + k) not in made
         ]
         for trial in run_stage(stage, wanted):
             trials.append(trial)
             said = trial.skipped or trial.error or trial.notes
             print(f"  {trial.kind} {trial.seed}: {trial.seconds:.0f} s, {said}", flush=True)
+            if chosen.json:
+                numbers = {"machine": facts, "trials": [done.facts() for done in trials]}
+                chosen.json.write_text(json.dumps(numbers, indent=1))
     print(f"\n{table(trials)}\n")
     print("\n".join(map(str, claims(trials))))
     bad = failures(trials)
-    if chosen.json:
-        made = [trial.facts() for trial in trials]
-        chosen.json.write_text(json.dumps({"machine": facts, "trials": made}, indent=1))
     if chosen.write:
         chosen.write.write_text(page(trials, facts))
     if bad:

@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from contest import add_only
 from tabular.__main__ import CONTENDERS
 from tabular.job import Job, Outcome, Run
 from tabular.report import (
@@ -55,15 +56,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--peer-rows", type=int, help="rows of TorchDistributor, which takes minutes on all of them"
     )
-    parser.add_argument(
-        "--only", type=lambda text: text.split(","), default=list(CONTENDERS),
-        help=f"some of {','.join(CONTENDERS)}",
-    )  # fmt: skip
+    add_only(parser, CONTENDERS)
     parser.add_argument("--json", type=Path, help="a file for all numbers")
-    chosen = parser.parse_args()
-    if unknown := set(chosen.only) - set(CONTENDERS):
-        parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(CONTENDERS)}")
-    return chosen
+    return parser.parse_args()
 
 
 def plan(chosen: argparse.Namespace, folder: str) -> dict[str, Job]:

@@ -19,8 +19,8 @@ from pyspark.sql import functions as F
 from torch import nn
 
 from zoo.orca import OrcaContext, init_orca_context, stop_orca_context
+from zoo.orca.learn.driver.snapshots import SnapshotStore
 from zoo.orca.learn.pytorch import Estimator
-from zoo.orca.learn.snapshots import SnapshotStore
 
 _COLUMNS = 64
 

@@ -15,6 +15,42 @@ import pdoc
 
 import zoo
 
+FACES = {
+    "zoo",
+    "zoo.common.nncontext",
+    "zoo.errors",
+    "zoo.orca",
+    "zoo.orca.data",
+    "zoo.orca.data.elastic_search",
+    "zoo.orca.data.file",
+    "zoo.orca.data.image",
+    "zoo.orca.data.image.parquet_dataset",
+    "zoo.orca.data.image.transforms",
+    "zoo.orca.data.image.utils",
+    "zoo.orca.data.pandas",
+    "zoo.orca.data.ray_xshards",
+    "zoo.orca.data.tf.data",
+    "zoo.orca.learn.callbacks",
+    "zoo.orca.learn.explain",
+    "zoo.orca.learn.metrics",
+    "zoo.orca.learn.optimizers",
+    "zoo.orca.learn.optimizers.schedule",
+    "zoo.orca.learn.pytorch",
+    "zoo.orca.learn.pytorch.pytorch_metrics",
+    "zoo.orca.learn.recovery",
+    "zoo.orca.learn.report",
+    "zoo.orca.learn.trigger",
+    "zoo.util.triggers",
+}
+"""Modules that programs import from; all others are marked as internal."""
+
+INTERNAL = "*Internal: names here may change without notice.*"
+
+
+def is_face(name: str) -> bool:
+    """Whether programs import from the module, or from one inside it."""
+    return any(f"{face}.".startswith(f"{name}.") for face in FACES)
+
 
 def public_modules() -> Iterator[ModuleType]:
     yield zoo
@@ -47,7 +83,12 @@ def settle_names(module: ModuleType) -> None:
 def main(folder: str) -> None:
     for module in list(public_modules()):
         settle_names(module)
-    pdoc.render.configure(docformat="google")
+        if not is_face(module.__name__):
+            module.__doc__ = f"{INTERNAL}\n\n{module.__doc__ or ''}"
+    pdoc.render.configure(
+        docformat="google", template_directory=Path(__file__).parent / "api_templates"
+    )
+    pdoc.render.env.globals["is_face"] = is_face
     # pdoc warns, and goes on, about what it cannot show. A type that only type checkers import
     # is shown as it is written.
     warnings.simplefilter("error", UserWarning)

@@ -78,11 +78,25 @@ make_venv() {
     say "Making $venv with $("$python" --version) (a minute or two) ..."
     # From nothing each time: an interrupted set-up, or an older one, leaves no trace.
     "$python" -m venv --clear "$venv"
+    # Modules are compiled when they are first imported: most never are.
+    local install=("$venv/bin/python" -m pip install --quiet --no-compile --constraint constraints.txt)
     # setuptools first: it builds PySpark and the library, and has its pinned version for that.
-    "$venv/bin/python" -m pip install --quiet --constraint constraints.txt setuptools
-    "$venv/bin/python" -m pip install --quiet --constraint constraints.txt \
-        --no-build-isolation --use-pep517 --editable '.[torch,torchmetrics,dev]'
+    "${install[@]}" setuptools
+    "${install[@]}" --no-build-isolation --use-pep517 pyspark pandas pyarrow
+    # One core is enough for each of the two.
+    make_archive "$venv/bin/python" &
+    "${install[@]}" --no-build-isolation --use-pep517 --editable '.[torch,torchmetrics,dev]'
+    wait
     touch "$stamp"
+}
+
+# Spark's JVMs start in half the time with it. Everything works without it as well.
+make_archive() {
+    local java
+    java=$(need_java) || return 0
+    say "Making an archive of Spark's classes ..."
+    JAVA_HOME=$java PYTHONPATH=src "$1" -m zoo.cluster.session.archive >/dev/null ||
+        say "Going on without it."
 }
 
 # Print the home of a Java program when it is new enough.

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from pyspark.sql import SparkSession
 
+from warm_launcher import WarmLauncher, warm_up
 from zoo.orca import OrcaContext, init_orca_context, stop_orca_context
 
 # JVMs of tests live for seconds: optimised code and a parallel collector cost more than they save.
@@ -27,6 +25,32 @@ os.environ.setdefault(
 )
 
 
+# What the call of a test may take; the marker that allows the most counts.
+CALL_S = {"spark": 10.0, "slow": float("inf"), "long": float("inf")}
+UNMARKED_S = 2.0
+# Machines differ, and are noisy: up to this much more is told at the end of a run, and no failure.
+# A second machine took three times as long for tests that start a program.
+TOLERANCE = 8.0
+
+# What all tests of a folder may take together, fixtures included. Told at the end of a run.
+WING_S = {
+    ".": 150,
+    "benchmarks": 90,
+    "cluster": 300,
+    "conformance": 170,
+    "docs": 240,
+    "examples": 110,
+    "faults": 600,
+    "orca/data": 250,
+    "orca/learn": 200,
+}
+OTHER_WINGS_S = 60
+
+spent_s: defaultdict[str, float] = defaultdict(float)
+counts: Counter[str] = Counter()
+long_ones: dict[str, object] = {}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where several processes share the tests, begin with the files that take long."""
     if hasattr(config, "workerinput"):
@@ -35,19 +59,77 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: (-slow[item.path], -size[item.path], item.path))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Spark only where it is marked."""
+    given = getattr(item, "callspec", None)
+    fixtures = {*getattr(item, "fixturenames", ())}.difference(given.params if given else ())
+    if "spark" in fixtures and not item.get_closest_marker("spark"):
+        pytest.fail("the fixture `spark` is for tests that are marked `spark`", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A test that takes longer than its markers allow fails."""
+    marked = [CALL_S[mark.name] for mark in item.iter_markers() if mark.name in CALL_S]
+    limit_s = max(marked, default=UNMARKED_S)
+    wall, cpu = time.monotonic(), sum(os.times()[:4])
+    done = yield
+    wall, cpu = time.monotonic() - wall, sum(os.times()[:4]) - cpu
+    # On a busy machine a test waits for its turn: then its share of the time counts, or the work
+    # that it did.
+    took_s = max(wall / crowd(), min(wall, cpu))
+    if took_s > limit_s:
+        item.user_properties.append(("took long", f"{took_s:.1f} s of {limit_s:g} s"))
+    if took_s > TOLERANCE * limit_s:
+        pytest.fail(
+            f"took {took_s:.1f} s of {limit_s:g} s: make it shorter, or mark it `slow`",
+            pytrace=False,
+        )
+    return done
+
+
+def crowd() -> float:
+    """How many programs want each core, at least one: in the last minute, or right now."""
+    now = Path("/proc/loadavg").read_text().split()[3].partition("/")[0]
+    return max(1.0, max(os.getloadavg()[0], float(now)) / (os.cpu_count() or 1))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up what each folder takes."""
+    folders = report.nodeid.partition("::")[0].split("/")[1:-1]
+    if found := dict(report.user_properties).get("took long"):
+        long_ones[report.nodeid] = found
+    wing = "/".join(folders[: 2 if folders[:1] == ["orca"] else 1]) or "."
+    spent_s[wing] += report.duration
+    counts[wing] += report.when == "call"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what each folder took."""
+    terminalreporter.section("wings")
+    for wing, seconds in sorted(spent_s.items()):
+        limit_s = WING_S.get(wing, OTHER_WINGS_S)
+        over = "  too much" if seconds > limit_s * crowd() else ""
+        line = f"{wing:<12} {counts[wing]:5} tests {seconds:6.0f} s of {limit_s:4} s{over}"
+        terminalreporter.line(line)
+    for name, text in sorted(long_ones.items()):
+        terminalreporter.line(f"took long: {name}: {text}")
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One small local Spark for the whole run."""
-    conf = {
-        "spark.ui.enabled": "false",
-        "spark.sql.shuffle.partitions": "4",
-        "spark.python.daemon.module": "warm_daemon",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-        init_orca_context(cores=4, memory="3g", conf=conf)
+    conf = {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "4"}
+    init_orca_context(cores=4, memory="3g", conf=conf)
     yield OrcaContext.get_spark_session()
     stop_orca_context()
+
+
+@pytest.fixture(scope="session")
+def warm_launcher() -> type[WarmLauncher]:
+    """The local launcher with ranks that start at once."""
+    warm_up()
+    return WarmLauncher
 
 
 def plain_environment() -> dict[str, str]:
@@ -60,6 +142,25 @@ def plain_environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
+def run_program() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a script of this repository in a Python of its own."""
+
+    def run(
+        script: Path, *options: object, timeout_s: float = 800
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error::UserWarning", str(script), *map(str, options)],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env=plain_environment(),
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def fresh_python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a program in a Python of its own, for what would disturb the shared Spark."""
 
@@ -68,70 +169,9 @@ def fresh_python() -> Callable[..., subprocess.CompletedProcess[str]]:
             [sys.executable, "-W", "error::UserWarning", "-c", program],
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=800,
             check=False,
             env={**plain_environment(), **environment},
         )
 
     return run
-
-
-VICTIM = """
-import json, threading, time
-from zoo.cluster import session
-from zoo.orca import init_orca_context
-sc = init_orca_context({mode!r}, cores=1, memory="512m", num_nodes={nodes})
-sc.parallelize(range(4), 2).count()
-work = sc.parallelize(range(4), 2).map(lambda _: time.sleep(600))
-threading.Thread(target=work.count, daemon=True).start()
-time.sleep(2)
-facts = {{"driver": session._session.driver.pid, "dir": str(session.session_dir())}}
-print(json.dumps(facts), flush=True)
-time.sleep(600)
-"""
-
-
-@pytest.fixture
-def left_after_kill() -> Iterator[Callable[[str, str], list[str]]]:
-    """Start Spark in a Python of its own, kill parts of it, and tell what is left 15 s later."""
-    victims = []
-
-    def kill(mode: str, target: str) -> list[str]:
-        program = VICTIM.format(mode=mode, nodes=1 if mode == "local" else 2)
-        python = subprocess.Popen(
-            [sys.executable, "-c", program],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=plain_environment(),
-        )
-        victims.append(python)
-        assert python.stdout is not None
-        facts = json.loads(python.stdout.readline())
-        family = psutil.Process(python.pid).children(recursive=True)
-        targets = {"python": [python.pid], "jvm": [facts["driver"]]}
-        targets["both"] = targets["python"] + targets["jvm"]
-        for pid in targets[target]:
-            os.kill(pid, signal.SIGKILL)
-        return _left(family, Path(facts["dir"]))
-
-    yield kill
-    for victim in victims:
-        victim.kill()
-        victim.communicate()
-
-
-def _left(family: list[psutil.Process], folder: Path) -> list[str]:
-    deadline = time.monotonic() + 15
-    while True:
-        left = [str(one) for one in family if _runs(one)]
-        left += [str(folder)] if folder.exists() else []
-        if not left or time.monotonic() > deadline:
-            return left
-        time.sleep(0.1)
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

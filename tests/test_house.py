@@ -2,15 +2,19 @@
 
 import ast
 import doctest
+import graphlib
 import importlib
 import inspect
+import itertools
 import re
+import runpy
 import subprocess
 import sys
 import tokenize
 import tomllib
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +28,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 TREES = {path: ast.parse(path.read_text()) for path in SOURCES}
 
 FILE_LINES, CLASS_LINES, FUNCTION_LINES = 600, 300, 60
+FOLDER_MODULES = 24
 LONG_FUNCTIONS_SHARE = 0.02
 EXAMPLE_CODE_LINES, README_LINES = 60, 150
 
@@ -36,6 +41,31 @@ EXTRAS = set(PROJECT["optional-dependencies"])
 EXTRA_CALLS = {"MissingExtraError", "load_extra"}
 CARRIED = {"PIL", "py4j", "upath"}  # import names that pillow, pyspark and universal-pathlib bring
 TENSORS = {"jax", "keras", "tensorflow", "torch"}
+
+# `zoo.orca.learn` has these folders that know no framework; each other one is a framework.
+NEUTRAL = {"agree", "driver", "optimizers", "rank", "score"}
+FRAMEWORKS = sorted(
+    folder.name
+    for folder in (PACKAGE / "orca" / "learn").iterdir()
+    if folder.is_dir() and folder.name not in {*NEUTRAL, "__pycache__"}
+)
+# What a rank runs or may run: a machine with neither PySpark nor Java can do it.
+SPARKLESS = [
+    "zoo.cluster.ranks",
+    "zoo.orca.data.tensors",
+    *(f"zoo.orca.learn.{name}" for name in ("agree", "rank", "score", *FRAMEWORKS)),
+]
+# Within these, what is about Spark itself: the launcher, the rows of frames, the estimators' faces.
+SPARK_FACES = {
+    "zoo.cluster.ranks.spark",
+    "zoo.orca.data.tensors.frame_rows",
+    "zoo.orca.data.tensors.plan_columns",
+    "zoo.orca.data.tensors.spark_rows",
+    *(f"zoo.orca.learn.{name}.estimator" for name in FRAMEWORKS),
+}
+WINGS = ["zoo.cluster", "zoo.orca.data", "zoo.orca.learn"]
+# Folders that mirror others have modules of the same names.
+MIRRORS = {"operator": {"pytorch", "rank"}, **{name: {"learn", *FRAMEWORKS} for name in FRAMEWORKS}}
 
 
 def shown(path: Path) -> str:
@@ -53,8 +83,8 @@ def is_public(path: Path) -> bool:
 
 MODULES = {module_name(path) for path in SOURCES}
 PUBLIC = [path for path in SOURCES if is_public(path)]
-each_public = pytest.mark.parametrize("path", PUBLIC, ids=shown)
-each_page = pytest.mark.parametrize("page", PAGES, ids=shown)
+
+Nodes = Callable[[Path], Iterator[ast.AST]]
 
 
 def load(path: Path) -> ModuleType:
@@ -63,12 +93,36 @@ def load(path: Path) -> ModuleType:
         return importlib.import_module(module_name(path))
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Full names of the modules that a file imports, wherever in it."""
+def every_node(path: Path) -> Iterator[ast.AST]:
+    return ast.walk(TREES[path])
+
+
+def run_nodes(path: Path) -> Iterator[ast.AST]:
+    """What runs at some time: all but what only type checkers read."""
+    yield from _inside(TREES[path], at_import=False)
+
+
+def import_nodes(path: Path) -> Iterator[ast.AST]:
+    """What runs when the module is imported: no bodies of functions."""
+    yield from _inside(TREES[path], at_import=True)
+
+
+def _inside(tree: ast.AST, *, at_import: bool) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        yield node
+        yield from _inside(node, at_import=at_import)
+
+
+def imports(path: Path, nodes: Nodes = every_node) -> Iterator[str]:
+    """Full names of the modules that a file imports; `nodes` tells where to look for them."""
     package = module_name(path).split(".")
     if path.name != "__init__.py":
         package = package[:-1]
-    for node in ast.walk(TREES[path]):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -122,6 +176,7 @@ def written_files() -> list[Path]:
         for path in found
         if path.is_file()
         and path.suffix in kinds
+        and path.name != ".git"  # a file where the checkout is a worktree
         and made not in path.parents
         and not any(part.endswith(".egg-info") for part in path.parts)
     ]
@@ -156,10 +211,113 @@ def test_imports_point_inward() -> None:
     assert not outward
 
 
+def test_no_import_circles() -> None:
+    """A circle is told by name: `CycleError`."""
+    loads = {
+        module_name(path): MODULES.intersection(imports(path, import_nodes)) for path in SOURCES
+    }
+    graphlib.TopologicalSorter({name: found - {name} for name, found in loads.items()}).prepare()
+
+
+def inside(folders: Iterable[str]) -> list[Path]:
+    """The files of some packages."""
+    heads = tuple(f"{folder}." for folder in folders)
+    return [path for path in SOURCES if f"{module_name(path)}.".startswith(heads)]
+
+
+def loading(
+    paths: Iterable[Path], packages: Container[str], nodes: Nodes = every_node
+) -> list[str]:
+    """Which of the files import one of the packages."""
+    return [
+        f"{shown(path)} imports {name}"
+        for path in paths
+        for name in imports(path, nodes)
+        if name.split(".")[0] in packages
+    ]
+
+
 def test_cluster_knows_no_tensors() -> None:
-    cluster = [path for path in SOURCES if module_name(path).startswith("zoo.cluster")]
-    loads = [(shown(path), name) for path in cluster for name in imports(path)]
-    assert not [load for load in loads if load[1].split(".")[0] in TENSORS]
+    assert not loading(inside(["zoo.cluster"]), TENSORS)
+
+
+def test_neutral_learn_knows_no_framework() -> None:
+    learn = set(inside(["zoo.orca.learn"]))
+    neutral = learn.difference(inside(f"zoo.orca.learn.{name}" for name in FRAMEWORKS))
+    assert not loading(sorted(neutral), TENSORS)
+    known = [f"zoo.orca.learn.{name}" for name in FRAMEWORKS]
+    assert not [
+        f"{shown(path)} imports {name}"
+        for path in sorted(neutral)
+        for name in imports(path)
+        if name.startswith(tuple(known))
+    ]
+
+
+def test_frameworks_do_not_import_each_other() -> None:
+    assert not [
+        f"{shown(path)} imports {name}"
+        for one in FRAMEWORKS
+        for path in inside([f"zoo.orca.learn.{one}"])
+        for name in imports(path)
+        for other in FRAMEWORKS
+        if other != one and f"{name}.".startswith(f"zoo.orca.learn.{other}.")
+    ]
+
+
+def test_ranks_know_no_spark() -> None:
+    paths = [path for path in inside(SPARKLESS) if module_name(path) not in SPARK_FACES]
+    assert not loading(paths, {"pyspark", "py4j"}, run_nodes)
+
+
+WITHOUT_SPARK = """
+import sys
+sys.modules["pyspark"] = sys.modules["py4j"] = None  # an import of it fails
+import zoo.cluster.ranks.local
+import zoo.orca.learn.rank.body
+"""
+
+
+def test_a_rank_loads_without_spark() -> None:
+    run = [sys.executable, "-c", WITHOUT_SPARK]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_only_one_folder_knows_ray() -> None:
+    others = set(SOURCES).difference(inside(["zoo.cluster.ray"]))
+    assert not loading(sorted(others), {"ray"})
+
+
+# Names and rooms
+
+
+def test_folders_are_small() -> None:
+    found = Counter(path.parent for path in SOURCES)
+    assert not {shown(path): count for path, count in found.items() if count > FOLDER_MODULES}
+
+
+def test_one_name_is_one_module_of_a_wing() -> None:
+    """Unless one folder mirrors the other."""
+    assert not [
+        f"{shown(one)} and {shown(other)}"
+        for wing in WINGS
+        for one, other in itertools.combinations(inside([wing]), 2)
+        if one.name == other.name != "__init__.py"
+        and other.parent.name not in MIRRORS.get(one.parent.name, ())
+        and one.parent.name not in MIRRORS.get(other.parent.name, ())
+    ]
+
+
+def test_loggers_have_one_name() -> None:
+    assert not [
+        f"{shown(path)}:{node.lineno}"
+        for path in SOURCES
+        for node in TREES[path].body
+        if isinstance(node, ast.Assign)
+        and ast.unparse(node.value).startswith("logging.getLogger")
+        and ast.unparse(node.targets[0]) != "_log"
+    ]
 
 
 # Public names
@@ -175,22 +333,29 @@ def test_public_names_are_listed() -> None:
     assert not [shown(path) for path in PUBLIC if not lists_names(path)]
 
 
-@each_public
-def test_public_names_exist_and_are_documented(path: Path) -> None:
-    module = load(path)
-    assert module.__doc__
+def undocumented(module: ModuleType) -> Iterator[str]:
+    """Its own public names without a docstring; a listed name that is not there raises."""
+    if not module.__doc__:
+        yield module.__name__
     for name in getattr(module, "__all__", []):
         value = getattr(module, name)
         ours = getattr(value, "__module__", "").startswith("zoo")
-        if ours and (inspect.isclass(value) or inspect.isfunction(value)):
-            assert value.__doc__, f"{name} has no docstring"
+        if ours and (inspect.isclass(value) or inspect.isfunction(value)) and not value.__doc__:
+            yield f"{module.__name__}.{name}"
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if ">>>" in p.read_text()], ids=shown)
-def test_docstring_examples_run(path: Path) -> None:
-    result = doctest.testmod(load(path), optionflags=doctest.ELLIPSIS)
-    assert result.attempted > 0
-    assert result.failed == 0
+@pytest.mark.slow
+def test_public_names_exist_and_are_documented() -> None:
+    assert not [name for path in PUBLIC for name in undocumented(load(path))]
+
+
+@pytest.mark.slow
+def test_docstring_examples_run() -> None:
+    for path in SOURCES:
+        if ">>>" in path.read_text():
+            result = doctest.testmod(load(path), optionflags=doctest.ELLIPSIS)
+            assert result.attempted > 0, shown(path)
+            assert result.failed == 0, shown(path)
 
 
 # Sizes
@@ -224,33 +389,62 @@ def test_readme_is_short() -> None:
 # Documents and leftovers
 
 
-def test_architecture_names_every_file() -> None:
-    drawn = (ROOT / "docs" / "architecture.md").read_text()
-    names = {p.name if p.name != "__init__.py" else f"{p.parent.name}/" for p in SOURCES}
-    assert not [name for name in sorted(names) if not re.search(rf"\b{re.escape(name)}", drawn)]
+def test_map_of_folders_is_up_to_date() -> None:
+    """`make format` writes it."""
+    script = runpy.run_path(str(ROOT / "scripts" / "architecture_map.py"))
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    assert script["with_map"](page) == page
+    assert all(len(line.split(maxsplit=1)) == 2 for line in script["lines"](PACKAGE))
 
 
-@each_page
-def test_links_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
-    inside = [link for link in links if ":" not in link and "docs/api" not in link]
-    assert not [link for link in inside if not (page.parent / link).exists()]
+def in_pages(pattern: str) -> list[tuple[Path, str]]:
+    """What a pattern finds in each page."""
+    flags = re.MULTILINE | re.DOTALL
+    return [
+        (page, found) for page in PAGES for found in re.findall(pattern, page.read_text(), flags)
+    ]
 
 
-@each_page
-def test_code_in_pages_imports_what_exists(page: Path) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    for node in (node for block in blocks for node in ast.walk(ast.parse(block))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("zoo"):
-            module = importlib.import_module(str(node.module))
-            assert not [alias.name for alias in node.names if not hasattr(module, alias.name)]
+def test_links_lead_somewhere() -> None:
+    links = in_pages(r"\]\(([^)#\s]+)")
+    local = [one for one in links if ":" not in one[1] and "docs/api" not in one[1]]
+    assert not [(shown(page), link) for page, link in local if not (page.parent / link).exists()]
 
 
-@each_page
-def test_make_targets_in_pages_exist(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = re.findall(r"(?:^|`)make ([a-z]+)", page.read_text(), re.MULTILINE)
-    assert set(named) <= targets
+def test_api_pages_know_what_programs_import() -> None:
+    """All else is marked as internal there."""
+    faces = runpy.run_path(str(ROOT / "scripts" / "api_docs.py"))["FACES"]
+    texts = [block for _, block in in_pages(r"^```python\n(.*?)^```")]
+    texts += [path.read_text() for path in PROGRAMS if path.is_relative_to(ROOT / "examples")]
+    named = {
+        str(node.module)
+        for text in texts
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("zoo.")
+    }
+    assert faces <= MODULES
+    assert named <= faces
+
+
+def test_files_named_on_the_page_of_the_architecture_exist() -> None:
+    files = [f"/{shown(path)}" for path in written_files() if path.suffix == ".py"]
+    named = re.findall(r"(?<![\w>])\w+(?:/\w+)+\.py", (ROOT / "docs/architecture.md").read_text())
+    assert named
+    assert not [name for name in named if not any(file.endswith(f"/{name}") for file in files)]
+
+
+def test_code_in_pages_imports_what_exists() -> None:
+    for page, block in in_pages(r"^```python\n(.*?)^```"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("zoo"):
+                module = importlib.import_module(str(node.module))
+                missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+                assert not missing, shown(page)
+
+
+def test_make_targets_in_pages_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {name for _, name in in_pages(r"(?:^|`)make ([a-z-]+)")} <= targets
 
 
 def test_no_leftovers() -> None:

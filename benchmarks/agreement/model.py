@@ -27,7 +27,7 @@ __all__ = [
     "two_levels",
 ]
 
-# As `zoo.orca.learn.collective` decides it.
+# As `zoo.orca.learn.agree.collective` decides it.
 _WHOLE_BYTES = 512 * 1024
 
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from zoo.cluster.launch import launcher_for, pickled
-from zoo.cluster.meeting import Member
-from zoo.cluster.round import launch
-from zoo.orca.learn.collective import Collective
+from zoo.cluster.ranks.carried import pickled
+from zoo.cluster.ranks.launcher import launcher_for
+from zoo.cluster.ranks.member import Member
+from zoo.cluster.ranks.round import launch
+from zoo.orca.learn.agree.collective import Collective, collective_for
 
 __all__ = ["MEMORY", "NETWORK", "TWO_HOSTS", "Plan", "Step", "Sum", "run"]
 
@@ -175,7 +176,7 @@ def _collective(
 ) -> Iterator[tuple[Collective, Callable[[], int]]]:
     """Ranks that agree on an array, and what counts the bytes that this rank sent for it."""
     others = set(_tcp_sent())
-    collective = Collective(member, [array])
+    collective = collective_for(member, [array])
     yield collective, lambda: sum(n for place, n in _tcp_sent().items() if place not in others)
     member.share(0)  # who leaves first would cut the connections of others
     collective.close()

@@ -14,7 +14,7 @@ import psutil
 
 _SAMPLE_S, _LOOK_S = 0.05, 0.5
 _BARE_RANK = """
-import pyspark.worker, zoo.orca.learn.pytorch.worker
+import pyspark.worker, zoo.orca.learn.rank.body
 from tabular.job import make_model
 model = make_model({{"columns": {columns}, "mark": ""}})
 from tabular.memory import anonymous_mib

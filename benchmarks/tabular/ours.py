@@ -17,6 +17,8 @@ from zoo.orca import OrcaContext, init_orca_context, stop_orca_context
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+    from zoo.orca.learn.pytorch.estimator import TorchEstimator
+
 _ROUNDS = 3
 
 
@@ -45,18 +47,23 @@ def ours(job: Job) -> Outcome:
     return outcome
 
 
-def _fit(job: Job, frame: DataFrame, name: str, batch: int) -> tuple[Run, float]:
+def make_estimator(job: Job) -> TorchEstimator:
+    """What is trained."""
     from torch import nn
 
     from zoo.orca.learn.pytorch import Estimator
 
-    estimator = Estimator.from_torch(
+    return Estimator.from_torch(
         model=make_model,
         optimizer=make_adam,
         loss=nn.MSELoss(),
         config={"columns": job.columns, "mark": str(job.mark)},
         workers_per_node=job.ranks,
     )
+
+
+def _fit(job: Job, frame: DataFrame, name: str, batch: int) -> tuple[Run, float]:
+    estimator = make_estimator(job)
     with PeakMemory() as memory:
         start = time.time()
         epochs = estimator.fit(
@@ -107,8 +114,8 @@ def _export_s(frame: DataFrame) -> float:
 
 
 def _ingest_s(job: Job, frame: DataFrame) -> float:
-    from zoo.orca.data.ingest import forget_ingested, ingest
-    from zoo.orca.data.plan import plan_columns
+    from zoo.orca.data.tensors.ingest import forget_ingested, ingest
+    from zoo.orca.data.tensors.plan_columns import plan_columns
 
     plan = plan_columns(frame.schema, job.features, [LABEL], assemble=True)
     start = time.perf_counter()

@@ -11,12 +11,19 @@ import time
 import traceback
 from pathlib import Path
 
-from trials import programs
+from trials import hosts, programs
 from trials.kinds import KINDS as ON_CLUSTER
+from trials.losses import KINDS as LOSSES
 from trials.stage import Stage, StuckError, Trial
 from zoo.orca import OrcaContext, init_orca_context, stop_orca_context
 
-_KINDS = {**ON_CLUSTER, "driver": programs.driver, "dynamic": programs.dynamic}
+_KINDS = {
+    **ON_CLUSTER,
+    **LOSSES,
+    "driver": programs.driver,
+    "dynamic": programs.dynamic,
+    "host": hosts.host,
+}
 _DYNAMIC = {
     "spark.dynamicAllocation.enabled": "true",
     "spark.dynamicAllocation.shuffleTracking.enabled": "true",
@@ -29,10 +36,12 @@ _DYNAMIC = {
 
 
 def _start(stage: str) -> None:
-    conf = {"spark.ui.enabled": "false"}
-    if stage == "cluster":
+    conf = {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "8"}
+    if stage in ("cluster", "hosts"):
         # Executors that are killed over and over are started over and over.
         conf |= {"spark.master": "local-cluster[3,1,1024]", "spark.deploy.maxExecutorRetries": "-1"}
+        if stage == "hosts":
+            conf["spark.python.daemon.module"] = "trials.own_host"
         init_orca_context("spark-submit", conf=conf)
     elif stage == "local":
         init_orca_context("local", cores=4, memory="1g", conf=conf)

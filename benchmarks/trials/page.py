@@ -56,7 +56,24 @@ scheduler of the machine decides.
 - **A rank killed inside all-reduce**: a thread of the victim watches the stack of the training and
   kills the process when it sees it there, without letting it run in between. $inside
 - **Two executors killed at once**: one survivor hands over the state.
+- **Two executors killed, 0 to 5 s apart**: the second one while the others offer, while its
+  replacement starts or imports, or when training has just gone on.
+- **An executor killed, five times**: at five random steps of one fit, which puts up with
+  as many.
+- **A survivor killed between its offer and the answer**: after an executor was killed, the first
+  survivor that says how far its state is dies before it is asked for it. Another one gives its own.
+- **The last state on its way**: the first rank sends it at 20 KB/s; another executor is killed
+  meanwhile.
+- **A state of 2 GB**: two ranks without a model, of which one is killed. The other one hands over
+  2 GB at 50 MB/s, for longer than any rank may be silent. Its recovery is the whole trial.
 - **An executor killed, its shards deleted**: Spark computes the lost partitions again.
+- **A host lost with its disk**: executors of one machine share its disk, so here each says that it
+  is a host of its own. One is killed and its files deleted, for a frame that is computed from
+  seeds, one that draws anew each time, `dropDuplicates`, `repartition`, one whose partitions
+  adaptive execution joins, and one with a single partition; once with the copies on other hosts
+  (`Recovery(copies=True)`, the default) and once without. There is no undisturbed fit to compare
+  with, because the frames give their rows in another order each time; the row log must be right, or
+  the fit must end with the error that says that it would not be.
 - **A rank stopped**: `SIGSTOP`, and `SIGCONT` after 30 s. It gives no sign of life for 15 s and
   then counts as lost.
 - **The folder of snapshots full**: a file system of 200 KB. The fit goes on with a warning for each

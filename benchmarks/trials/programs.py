@@ -14,14 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trials.kinds import await_step, note_growth
+from trials.kinds import Lingerer, await_step, note_growth
 from trials.marks import Marks
 from trials.stage import Fault, Stage, Trial
 from trials.victims import MARK, await_true, kill, left_of
 from trials.work import Work, work_for
 from zoo.orca import OrcaContext, init_orca_context
+from zoo.orca.learn.driver.snapshots import SnapshotStore
 from zoo.orca.learn.recovery import Recovery
-from zoo.orca.learn.snapshots import SnapshotStore
 from zoo.orca.learn.trigger import SeveralIteration
 
 __all__ = ["driver", "dynamic", "main"]
@@ -98,7 +98,7 @@ def main() -> None:
 
 def dynamic(stage: Stage, trial: Trial) -> None:
     """With dynamic allocation a fit begins on one executor, and asks for the others itself."""
-    work = work_for(trial.seed, steps=1000, epochs=4, pause_s=0.01)
+    work = work_for(trial.seed, steps=1000, epochs=4, pause_s=0.005)
     # One task writes the shards, so it is the ranks that Spark starts executors for.
     work = replace(work, sizes=(work.rows,))
     options: dict[str, Any] = {"max_workers": 3, "recovery": Recovery(round_share=0.2)}
@@ -111,7 +111,7 @@ def dynamic(stage: Stage, trial: Trial) -> None:
         if await_true(lambda: stage.live() == 3, 90.0, 0.02):
             fault.at = time.time()
 
-    done = stage.disturb(trial, work, strike, **options)
+    done = stage.disturb(trial, work, strike, callbacks=(Lingerer(),), **options)
     # Where Python starts slowly, Spark has all executors before the first rank is ready.
     note_growth(trial, done.marks, None)
 

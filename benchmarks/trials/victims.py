@@ -37,7 +37,7 @@ def workers_of(executor: psutil.Process) -> list[psutil.Process]:
 
 
 def shards_of(executor: psutil.Process) -> list[Path]:
-    """Folders of shards that the tasks of an executor wrote."""
+    """Files of shards that the tasks of an executor wrote."""
     found: set[Path] = set()
     for daemon in _children(executor):
         with contextlib.suppress(psutil.Error):

@@ -11,7 +11,8 @@ Catch `ZooError` for all of them, or a narrower one::
     └── ClusterError (RuntimeError)       the cluster could not do what was asked
         ├── JavaError                     no usable Java
         ├── SlotsError                    fewer task slots than ranks
-        ├── RankError                     a rank failed or was lost
+        ├── RankError                     a rank failed with an error that cannot travel
+        │   └── RankLostError             a rank was lost without a word
         └── ShardsLostError               ingested rows are gone from the disk that held them
 
 Each says what was expected, what came and what to do. All survive pickling, so they can cross
@@ -34,6 +35,7 @@ __all__ = [
     "MissingExtraError",
     "NotYetError",
     "RankError",
+    "RankLostError",
     "ShardsLostError",
     "SlotsError",
     "ZooError",
@@ -96,18 +98,26 @@ class SlotsError(ClusterError):
 
 
 class RankError(ClusterError):
-    """A rank failed with an error that cannot travel, or was lost without a word."""
+    """A rank failed, and its error cannot travel; trying again would only show it again."""
+
+
+class RankLostError(RankError):
+    """A rank was lost without a word: killed, out of memory, or its host is gone.
+
+    What it did may succeed elsewhere, so a fit goes on after it (`zoo.orca.learn.recovery`).
+    """
 
 
 class ShardsLostError(ClusterError):
     """Rows that were ingested are gone from the disk that held them; the frame has them still.
 
     Attributes:
-        shards: Numbers of the partitions whose rows are gone; empty when all are.
+        shards: Whose rows are gone, each as which data (0 for training, 1 for validation) and the
+            number of the partition.
     """
 
     def __init__(
-        self, expected: str, received: str, remedy: str, shards: Sequence[int] = ()
+        self, expected: str, received: str, remedy: str, shards: Sequence[tuple[int, int]] = ()
     ) -> None:
         super().__init__(expected, received, remedy)
         self.shards = tuple(shards)

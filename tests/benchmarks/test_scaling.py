@@ -2,9 +2,8 @@
 
 import importlib
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "scaling.py"
 KIB, MIB = 1024, 1024**2
+Run = Callable[..., subprocess.CompletedProcess[str]]
 SIZES = [4 * KIB * 4**k for k in range(8)]
 
 
@@ -26,17 +26,6 @@ def model(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(SCRIPT.parent)
     return importlib.import_module("agreement.report")
-
-
-def run(*options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *options],
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-        env={name: value for name, value in os.environ.items() if "SPARK" not in name},
-    )
 
 
 # The fit
@@ -164,10 +153,10 @@ def test_prediction_grows_with_ranks(report: ModuleType) -> None:
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def output(run_program: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("scaling")
     files = ("--json", f"{folder}/numbers.json", "--write", f"{folder}/page.md")
-    done = run("--quick", "--ranks", "2", *files)
+    done = run_program(SCRIPT, "--quick", "--ranks", 2, *files)
     assert done.returncode == 0, done.stdout + done.stderr
     numbers = json.loads((folder / "numbers.json").read_text())
     return {"text": done.stdout, "numbers": numbers, "page": (folder / "page.md").read_text()}
@@ -200,7 +189,7 @@ def test_steps_are_timed(output: dict[str, Any]) -> None:
     assert all(s["agreeing"] > 0 and s["seconds"] > 0 for s in steps)
 
 
-def test_one_rank_alone_is_refused() -> None:
-    done = run("--ranks", "1")
+def test_one_rank_alone_is_refused(run_program: Run) -> None:
+    done = run_program(SCRIPT, "--ranks", 1)
     assert done.returncode == 2
     assert "2 or more must be among them" in done.stderr

@@ -1,9 +1,8 @@
 """The benchmark of CSV files and shards keeps working; its figures are nobody's gate."""
 
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,27 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "xshards.py"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def run(*options: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if "SPARK" not in name or name.endswith("_OPTS")
-    }
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *options],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-        env=environment,
-    )
+def numbers_of(run_program: Run, file: Path, *options: object) -> dict[str, Any]:
+    """What the script finds."""
+    done = run_program(SCRIPT, *options, "--json", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def test_small_run(run_program: Run, tmp_path: Path) -> None:
+    size = ("--scale", 0.002, "--memory", "1g", "--rounds", 1)
+    place = tmp_path / "files"
+    place.mkdir()
+    options = ("--only", "ours-spark", "--folder", place)
+    (found,) = numbers_of(run_program, tmp_path / "numbers.json", *size, *options)["runs"]
+    assert list(found["stages"]) == ["read", "transform", "train"]
+    assert not list(place.iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +39,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def numbers(place: Path) -> dict[str, Any]:
+def numbers(run_program: Run, place: Path) -> dict[str, Any]:
     (place / "files").mkdir()
-    options = ("--scale", "0.01", "--memory", "1g", "--rounds", "1", "--folder", f"{place}/files")
-    file = place / "numbers.json"
-    done = run(*options, "--only", "ours-spark,limit", "--json", str(file))
-    assert done.returncode == 0, done.stdout + done.stderr
-    found: dict[str, Any] = json.loads(file.read_text())
-    return found
+    size = ("--scale", 0.01, "--memory", "1g", "--rounds", 1, "--folder", place / "files")
+    return numbers_of(run_program, place / "numbers.json", *size, "--only", "ours-spark,limit")
 
 
+@pytest.mark.long
 def test_every_stage_is_timed(numbers: dict[str, Any]) -> None:
     assert len(numbers["runs"]) == 2
     for one in numbers["runs"]:
@@ -53,39 +53,44 @@ def test_every_stage_is_timed(numbers: dict[str, Any]) -> None:
         assert one["seconds"] == pytest.approx(sum(one["stages"].values()))
 
 
+@pytest.mark.long
 def test_everyone_trains_on_the_same_rows(numbers: dict[str, Any]) -> None:
     assert len({one["rows"] for one in numbers["runs"]}) == 1
     assert 0 < numbers["runs"][0]["rows"] < numbers["rows"]
 
 
+@pytest.mark.long
 def test_everyone_learns(numbers: dict[str, Any]) -> None:
     losses = [one["loss"] for one in numbers["runs"]]
     assert max(losses) < 1.5 * min(losses)
 
 
+@pytest.mark.long
 def test_workers_and_driver_have_peaks(numbers: dict[str, Any]) -> None:
     found = numbers["runs"][0]["processes"]
     assert {"driver", "pyspark.daemon, forked"} <= {what for what, _, _ in found}
     assert all(rss >= anonymous for _, rss, anonymous in found)
 
 
+@pytest.mark.long
 def test_claim_is_about_the_largest_process(numbers: dict[str, Any]) -> None:
     (claim,) = numbers["claims"]
     assert claim["measured"] == max(rss for _, rss, _ in numbers["runs"][0]["processes"])
 
 
+@pytest.mark.long
 def test_csv_files_are_deleted(numbers: dict[str, Any], place: Path) -> None:
     assert numbers
     assert not list((place / "files").iterdir())
 
 
-def test_gigabytes_ask_for_space(place: Path) -> None:
-    done = run("--gigabytes", "1e6", "--folder", str(place))
+def test_gigabytes_ask_for_space(run_program: Run, place: Path) -> None:
+    done = run_program(SCRIPT, "--gigabytes", "1e6", "--folder", str(place))
     assert done.returncode == 1
     assert "GB needed" in done.stderr
 
 
-def test_unknown_contender_is_refused() -> None:
-    done = run("--only", "limit,theirs")
+def test_unknown_contender_is_refused(run_program: Run) -> None:
+    done = run_program(SCRIPT, "--only", "limit,theirs")
     assert done.returncode == 2
     assert "theirs is none of" in done.stderr

@@ -68,6 +68,7 @@ def test_close_ends_processes(guard: Guard, sleeper: subprocess.Popen[bytes]) ->
     assert sleeper.wait(1) == -signal.SIGTERM
 
 
+@pytest.mark.slow
 def test_process_that_ignores_sigterm_is_killed_with_its_children(guard: Guard) -> None:
     child = f"import subprocess; print(subprocess.Popen({SLEEP!r}).pid, flush=True)"
     program = f"import signal; signal.signal(15, signal.SIG_IGN); {child}; signal.pause()"
@@ -107,23 +108,6 @@ def test_survives_a_signal_to_the_process_group(guard: Guard, tmp_path: Path) ->
     time.sleep(0.2)
     assert os.getpgid(guard.pid) != os.getpgid(0)
     assert start_time(guard.pid) is not None
-
-
-def test_guard_of_another_process_waits_for_that_one(
-    sleeper: subprocess.Popen[bytes], tmp_path: Path
-) -> None:
-    folder = tmp_path / "of the executor"
-    folder.mkdir()
-    program = (
-        "import sys; from zoo.cluster.guard import Guard\n"
-        "Guard(int(sys.argv[1])).add_dir(sys.argv[2])"
-    )
-    subprocess.run([sys.executable, "-c", program, str(sleeper.pid), str(folder)], check=True)
-    time.sleep(1.2)
-    assert folder.exists()
-    sleeper.kill()
-    sleeper.wait()
-    assert wait_until(lambda: not folder.exists())
 
 
 def test_killed_guard_is_replaced(guard: Guard, tmp_path: Path) -> None:

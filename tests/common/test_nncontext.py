@@ -4,7 +4,7 @@ from pyspark.sql import SparkSession
 
 import zoo
 from zoo.common import nncontext
-from zoo.errors import NotYetError
+from zoo.errors import InputError, NotYetError
 from zoo.orca import OrcaContext
 
 LEAKED = ["np", "os", "sys", "tempfile", "warnings", "SparkContext", "SparkConf", "SQLContext"]
@@ -63,12 +63,28 @@ def test_modes_to_come_say_so(start: object) -> None:
 
 def test_flags_are_those_of_orca() -> None:
     try:
-        zoo.ZooContext.barrier_mode = False
+        with pytest.warns(UserWarning, match="barrier_mode has no effect"):
+            zoo.ZooContext.barrier_mode = False
         assert OrcaContext.barrier_mode is False
     finally:
         zoo.ZooContext.barrier_mode = True
 
 
 def test_optimizer_version_is_accepted() -> None:
-    zoo.set_optimizer_version("optimizerV2")
-    assert zoo.get_optimizer_version()
+    with pytest.warns(UserWarning, match="set_optimizer_version has no effect"):
+        zoo.set_optimizer_version("optimizerV2")
+    assert zoo.get_optimizer_version() == "OptimizerV1"
+
+
+@pytest.mark.spark
+def test_arguments_without_effect_are_named(
+    spark: SparkSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    zoo.init_spark_standalone(1, 1, driver_cores=2, enable_numa_binding=True)
+    assert "Without effect in standalone mode: driver_cores, enable_numa_binding." in caplog.text
+
+
+@pytest.mark.parametrize("cores", [0, "two"])
+def test_cores_must_be_a_count(cores: object) -> None:
+    with pytest.raises(InputError, match="cores to be a positive whole number"):
+        zoo.init_spark_on_local(cores=cores)  # type: ignore[arg-type]

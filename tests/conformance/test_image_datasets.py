@@ -34,7 +34,7 @@ from zoo.orca.learn.pytorch import Estimator
 # Ranks cannot import a test module by its name.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(900)]
 
 IMAGES, BLOCK = 2_000, 130
 VOC = Path(__file__).parents[3] / "shared" / "data" / "voc" / "VOCdevkit"

@@ -1,38 +1,29 @@
-"""Every engine, any number of ranks and any partitioning reach the weights of plain torch."""
+"""Every engine, any number of ranks and any partitioning reach the weights of plain code."""
 
 from __future__ import annotations
 
-import io
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from pyspark.sql import DataFrame, SparkSession
-from torch import nn
+from pyspark.sql import types as T
 
-from zoo.cluster.host import host_key
-from zoo.cluster.launch import launcher_for
-from zoo.cluster.meeting import Message
-from zoo.cluster.round import launch
-from zoo.orca.data.ingest import forget_ingested
-from zoo.orca.data.plan import TensorPlan, plan_columns
-from zoo.orca.data.schedule import epoch_batches
-from zoo.orca.data.shard import Shard, ShardWriter
-from zoo.orca.learn.loop import Position
+from conformance.engines import ENGINES, FRAMEWORKS, Engine, Framework, Torch, Weights
+from local_round import run_round, write_shards
+from zoo.cluster.ranks.carried import pickled
+from zoo.orca.data.tensors.ingest import forget_ingested
+from zoo.orca.data.tensors.plan_columns import plan_columns
+from zoo.orca.data.tensors.schedule import epoch_batches
+from zoo.orca.learn.order import Order, TensorSource
 from zoo.orca.learn.pytorch import Estimator
-from zoo.orca.learn.pytorch.batches import ShardSource
-from zoo.orca.learn.pytorch.recipe import Recipe, build
-from zoo.orca.learn.pytorch.rounds import packed
-from zoo.orca.learn.pytorch.state import save_state
-from zoo.orca.learn.pytorch.worker import Order, train_rank
 
-pytestmark = pytest.mark.spark
-
-SCHEMA = "x0 double, x1 double, x2 double, y double, id long"
-EPOCHS, BATCH, SEED = 2, 48, 3
+DOUBLES = [T.StructField(name, T.DoubleType()) for name in ("x0", "x1", "x2", "y")]
+SCHEMA = T.StructType([*DOUBLES, T.StructField("row", T.LongType())])
+EPOCHS, BATCH, SEED, MODEL_SEED = 2, 48, 3, 11
 PARTITIONS = {
     "one": [500],
     "two": [250, 250],
@@ -40,30 +31,12 @@ PARTITIONS = {
     "forty, some empty": [0 if k % 5 == 0 else 16 for k in range(39)] + [4],
     "skewed": [10, 450, 0, 12, 8, 20],
 }
-
-
-class Net(nn.Module):
-    """Small and not linear, in double precision."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x).squeeze(-1)
-
-
-def make_net(config: dict[str, object]) -> nn.Module:
-    torch.manual_seed(11)
-    return Net().double()
-
-
-def make_adam(model: nn.Module, config: dict[str, object]) -> torch.optim.Optimizer:
-    return torch.optim.Adam(model.parameters(), lr=0.01)
+MATRIX = list(product(PARTITIONS, (1, 2, 4)))
+DIAGONAL = [("one", 2), ("forty, some empty", 1), ("skewed", 4)]
 
 
 def make_rows(sizes: Sequence[int]) -> list[np.ndarray]:
-    """The rows of each partition: x0, x1, x2, y, id."""
+    """The rows of each partition: x0, x1, x2, y, row."""
     draw = np.random.default_rng(5)
     total = sum(sizes)
     x = draw.normal(size=(total, 3))
@@ -72,168 +45,131 @@ def make_rows(sizes: Sequence[int]) -> list[np.ndarray]:
     return np.split(table, np.cumsum(sizes)[:-1])
 
 
-def plain_weights(parts: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
-    """One process, no Zoo: the batches of the schedule, in a torch loop."""
+def plain_weights(framework: Framework, parts: Sequence[np.ndarray]) -> Weights:
+    """One process, no Zoo but for its schedule."""
     filled = [p for p in parts if len(p)]
-    model = make_net({})
-    optimizer, loss = make_adam(model, {}), nn.MSELoss()
-    for epoch in range(EPOCHS):
-        for step in epoch_batches([len(p) for p in filled], BATCH, seed=SEED, epoch=epoch):
-            rows = np.concatenate([filled[s][r] for s, r in step])
-            optimizer.zero_grad()
-            x, y = torch.from_numpy(rows[:, :3].copy()), torch.from_numpy(rows[:, 3].copy())
-            loss(model(x), y).backward()
-            optimizer.step()
-    return model.state_dict()
+    sizes = [len(p) for p in filled]
+    return framework.plain(
+        MODEL_SEED,
+        (
+            np.concatenate([filled[s][r] for s, r in step])
+            for epoch in range(EPOCHS)
+            for step in epoch_batches(sizes, BATCH, seed=SEED, epoch=epoch)
+        ),
+    )
 
 
-def on_spark(spark: SparkSession, parts: Sequence[np.ndarray], ranks: int) -> nn.Module:
+def trained(
+    engine: Engine, framework: Framework, parts: Sequence[np.ndarray], ranks: int, folder: Path
+) -> Weights:
+    """The weights after a round on this engine, from shards that are written here."""
+    plan = plan_columns(SCHEMA, framework.features, ["y"], float_dtype="float64")
+    columns = {name: k for k, name in enumerate(SCHEMA.names)}
+
+    def tensors(rows: np.ndarray) -> list[np.ndarray]:
+        found = [rows[:, [columns[c.name] for c in t.columns]] for t in plan.tensors]
+        return [a.reshape(-1, *(t.shape or ())) for a, t in zip(found, plan.tensors, strict=True)]
+
+    shards = write_shards(folder, plan, [tensors(rows) for rows in parts], engine.hosts)
+    recipe = framework.recipe(MODEL_SEED)
+    order = Order(
+        framework=framework.name,
+        recipe=pickled(recipe, "a recipe"),
+        state=framework.state(recipe),
+        source=TensorSource(plan, shards, BATCH, SEED),
+        until=EPOCHS,
+    )
+    return framework.weights(run_round(order, ranks, engine.launcher()))
+
+
+def assert_same(found: Weights, expected: Weights, tolerance: float) -> None:
+    """Equal weights, and every row used exactly once an epoch."""
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=tolerance, atol=1e-12, err_msg=name)
+    if "uses" in found:
+        used = found["uses"][found["uses"] > 0.5]
+        assert len(used) == 500
+        np.testing.assert_allclose(used, EPOCHS, rtol=1e-12)
+
+
+def cells() -> list[Any]:
+    """The whole matrix on the reference, a diagonal on the other engines."""
+    first, *_ = ENGINES
+    found = []
+    for (engine, made), name in product(ENGINES.items(), FRAMEWORKS):
+        marks = [pytest.mark.spark] if engine == "spark" else []
+        for partitions, ranks in MATRIX if engine == first else DIAGONAL:
+            if ranks >= len(made.hosts):  # each host needs a rank: else the driver moves its shards
+                case = (engine, name, partitions, ranks)
+                found.append(pytest.param(*case, marks=marks, id=", ".join(map(str, case))))
+    return found
+
+
+@pytest.mark.usefixtures("warm_launcher")
+@pytest.mark.parametrize(("engine", "name", "partitions", "ranks"), cells())
+def test_engines_reach_the_weights_of_plain_code(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    engine: str,
+    name: str,
+    partitions: str,
+    ranks: int,
+) -> None:
+    if engine == "spark":
+        request.getfixturevalue("spark")
+    framework, parts = FRAMEWORKS[name], make_rows(PARTITIONS[partitions])
+    found = trained(ENGINES[engine], framework, parts, ranks, tmp_path)
+    assert_same(found, plain_weights(framework, parts), framework.tolerance)
+
+
+# The estimator, from a frame
+
+
+@pytest.fixture
+def frame_of(spark: SparkSession) -> Iterator[Callable[[Sequence[np.ndarray]], DataFrame]]:
+    """Makes a frame with these rows in each partition."""
+    made = []
+
+    def frame(parts: Sequence[np.ndarray]) -> DataFrame:
+        rows = [[(*map(float, r[:4]), int(r[4])) for r in part] for part in parts]
+        spread = spark.sparkContext.parallelize(range(len(parts)), len(parts))
+        made.append(spark.createDataFrame(spread.flatMap(lambda k: rows[k]), SCHEMA).persist())
+        return made[-1]
+
+    yield frame
+    for one in made:
+        one.unpersist()
+    forget_ingested()
+
+
+FIRST_OF_EACH = [pytest.param(*case, id=f"{case[0]}, {case[1]}") for case in DIAGONAL]
+OTHERS = [
+    pytest.param(*case, marks=pytest.mark.long, id=f"{case[0]}, {case[1]}")
+    for case in MATRIX
+    if case not in DIAGONAL
+]
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(("partitions", "ranks"), [*FIRST_OF_EACH, *OTHERS])
+def test_estimator_reaches_the_weights_of_plain_torch(
+    frame_of: Callable[[Sequence[np.ndarray]], DataFrame], partitions: str, ranks: int
+) -> None:
+    torch, parts = Torch(), make_rows(PARTITIONS[partitions])
+    recipe = torch.recipe(MODEL_SEED)
     estimator = Estimator.from_torch(
-        model=make_net,
-        optimizer=make_adam,
-        loss=nn.MSELoss(),
+        model=recipe.model,
+        optimizer=recipe.optimizer,
+        loss=recipe.loss,
         config={"seed": SEED},
         workers_per_node=ranks,
     )
     estimator.fit(
-        frame_of(spark, parts),
+        frame_of(parts),
         epochs=EPOCHS,
         batch_size=BATCH,
-        feature_cols=["x0", "x1", "x2"],
+        feature_cols=torch.features,
         label_cols=["y"],
     )
-    return estimator.get_model()
-
-
-FRAMES: dict[tuple[str, ...], DataFrame] = {}
-
-
-def frame_of(spark: SparkSession, parts: Sequence[np.ndarray]) -> DataFrame:
-    """A frame with these rows in each partition, made once for all tests that want the same."""
-    key = (spark.sparkContext.applicationId, *(str(len(p)) for p in parts))
-    if key not in FRAMES:
-        rows = [[(*map(float, r[:4]), int(r[4])) for r in part] for part in parts]
-        spread = spark.sparkContext.parallelize(range(len(parts)), len(parts))
-        FRAMES[key] = spark.createDataFrame(spread.flatMap(lambda k: rows[k]), SCHEMA).persist()
-    return FRAMES[key]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def unpersisted() -> Iterator[None]:
-    """Leaves nothing in Spark for the tests of other modules."""
-    yield
-    while FRAMES:
-        FRAMES.popitem()[1].unpersist()
-    forget_ingested()
-
-
-def on_processes(folder: Path, parts: Sequence[np.ndarray], ranks: int) -> nn.Module:
-    """The local engine: shards written here, ranks as processes, no Spark."""
-    plan, shards = write_shards(folder, parts)
-    recipe = Recipe(model=make_net, optimizer=make_adam, loss=nn.MSELoss())
-    built = build(recipe)
-    order = Order(
-        recipe=dumped(recipe),
-        state=save_state(built, Position()),
-        source=ShardSource(plan, shards, BATCH, SEED),
-        validation=None,
-        metrics={},
-        until=EPOCHS,
-        threads=1,
-        seed=0,
-    )
-    states: list[Message] = []
-    launch(
-        packed(train_rank, order), launcher=launcher_for("local"), ranks=ranks, per_executor=ranks,
-        on_progress=states.append,
-    )  # fmt: skip
-    state = torch.load(io.BytesIO([m for m in states if m.payload][-1].payload), weights_only=True)
-    built.model.load_state_dict(state["model"])
-    return built.model
-
-
-def dumped(recipe: Recipe) -> bytes:
-    from zoo.cluster.launch import pickled
-
-    return pickled(recipe, "a recipe")
-
-
-def write_shards(folder: Path, parts: Sequence[np.ndarray]) -> tuple[TensorPlan, tuple[Shard, ...]]:
-    from pyspark.sql.types import _parse_datatype_string
-
-    schema = _parse_datatype_string(SCHEMA)
-    plan = plan_columns(schema, ["x0", "x1", "x2"], ["y"], float_dtype="float64", assemble=True)
-    shards = []
-    for k, part in enumerate(parts):
-        if len(part):
-            place = folder / f"{k}-{uuid.uuid4().hex}"
-            with ShardWriter(place, 2) as writer:
-                writer.append([part[:, :3], part[:, 3]])
-            shards.append(Shard(k, writer.rows, host_key(), str(place), writer.bytes))
-    return plan, tuple(shards)
-
-
-def assert_same(model: nn.Module, expected: dict[str, torch.Tensor]) -> None:
-    for name, value in model.state_dict().items():
-        torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-@pytest.mark.parametrize("sizes", PARTITIONS.values(), ids=PARTITIONS)
-def test_spark_reaches_the_weights_of_plain_torch(
-    spark: SparkSession, sizes: list[int], ranks: int
-) -> None:
-    parts = make_rows(sizes)
-    assert_same(on_spark(spark, parts, ranks), plain_weights(parts))
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-@pytest.mark.parametrize("sizes", [PARTITIONS["seven"], PARTITIONS["skewed"]])
-def test_processes_reach_the_weights_of_plain_torch(
-    tmp_path: Path, sizes: list[int], ranks: int
-) -> None:
-    parts = make_rows(sizes)
-    assert_same(on_processes(tmp_path, parts, ranks), plain_weights(parts))
-
-
-class RowLog(nn.Module):
-    """One weight for each row; with a summed loss it falls by one each time the row is used."""
-
-    def __init__(self, rows: int) -> None:
-        super().__init__()
-        self.uses = nn.Embedding(rows, 1)
-        nn.init.zeros_(self.uses.weight)
-
-    def forward(self, row: torch.Tensor) -> torch.Tensor:
-        return self.uses(row)
-
-
-class SumLoss(nn.Module):
-    """The sum of the output."""
-
-    reduction = "sum"
-
-    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return output.sum()
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-@pytest.mark.parametrize("sizes", PARTITIONS.values(), ids=PARTITIONS)
-def test_every_row_is_used_exactly_once_an_epoch(
-    spark: SparkSession, sizes: list[int], ranks: int
-) -> None:
-    model = RowLog(sum(sizes))
-    estimator = Estimator.from_torch(
-        model=model,
-        optimizer=torch.optim.SGD(model.parameters(), lr=1.0),
-        loss=SumLoss(),
-        workers_per_node=ranks,
-    )
-    estimator.fit(
-        frame_of(spark, make_rows(sizes)),
-        epochs=3,
-        batch_size=32,
-        feature_cols=["id"],
-        label_cols=["y"],
-    )
-    assert model.uses.weight.detach().flatten().tolist() == [-3.0] * sum(sizes)
+    found = torch.named(estimator.get_model().state_dict())
+    assert_same(found, plain_weights(torch, parts), torch.tolerance)

@@ -1,10 +1,14 @@
-"""The example runs as a program of its own, on images that the test draws."""
+"""The example runs as a program of its own, on images that the test draws.
 
-import os
+`make demo` runs it on its own images, so this is for `make test-long`, but for the charts.
+"""
+
+import importlib
 import re
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,7 +18,27 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "digits.py"
 CLASSES = ["blue", "green", "red & <warm>"]
 EPOCHS = 4
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(600)]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def charts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(EXAMPLE.parent)
+    return importlib.import_module("digits_demo.charts")
+
+
+def test_names_of_classes_are_text_in_charts(charts: ModuleType) -> None:
+    drawn = charts.heat_map(CLASSES, {(0, 0): 3, (1, 2): 1})
+    drawn += charts.lines({"<warm>": [0.3, 0.2]}, ["blue"])
+    assert "red &amp; &lt;warm&gt; read as blue: 0" in drawn
+    assert "<warm>" not in drawn
+
+
+def test_charts_show_every_class_and_count(charts: ModuleType) -> None:
+    drawn = charts.heat_map(CLASSES, {(0, 0): 3, (1, 2): 1})
+    assert drawn.count(" read as ") == len(CLASSES) ** 2
+    assert "blue read as blue: 3" in drawn
+    assert "green read as red &amp; &lt;warm&gt;: 1" in drawn
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +56,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(folder: Path) -> subprocess.CompletedProcess[str]:
+def run(run_program: Run, folder: Path) -> subprocess.CompletedProcess[str]:
     """The program, run once on these images."""
-    plain = {
-        name: value
-        for name, value in os.environ.items()
-        if "SPARK" not in name or name.endswith("_OPTS")
-    }
     options = ["--data", folder, "--out", folder / "out", "--epochs", EPOCHS, "--batch-size", 16]
-    return subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", str(EXAMPLE), *map(str, options)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=plain,
-    )
+    return run_program(EXAMPLE, *options, timeout_s=500)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +68,8 @@ def report(run: subprocess.CompletedProcess[str], folder: Path) -> str:
     return (folder / "out" / "report.html").read_text()
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_it_reads_what_it_was_not_trained_on(run: subprocess.CompletedProcess[str]) -> None:
     assert run.returncode == 0, run.stderr
     found = re.search(r"^Held-out accuracy +([\d.]+)", run.stdout, re.MULTILINE)
@@ -62,20 +77,28 @@ def test_it_reads_what_it_was_not_trained_on(run: subprocess.CompletedProcess[st
     assert float(found[1]) > 0.9
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_a_fresh_process_predicts_the_same(run: subprocess.CompletedProcess[str]) -> None:
     assert re.search(r"^Reload +a fresh process reads all \d+ held-out", run.stdout, re.MULTILINE)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_spark_stays_silent(run: subprocess.CompletedProcess[str]) -> None:
     # Slots that come late are told, on a machine that does much else.
     lines = [line for line in run.stderr.splitlines() if not line.startswith("waiting for task")]
     assert not lines
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_the_report_needs_no_other_file(report: str) -> None:
     assert not re.search(r"(?:src|href)=\"(?!data:)|url\(|@import|https?://", report)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_the_report_shows_all_parts(report: str) -> None:
     titles = ["Loss", "What is taken for what", "The hard ones", "Where the time went"]
     assert re.findall(r"<h2>([^<]+)</h2>", report) == titles
@@ -86,6 +109,8 @@ def test_the_report_shows_all_parts(report: str) -> None:
     assert "Rank 1" in report
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_names_of_folders_are_text_in_the_report(report: str) -> None:
     assert "red &amp; &lt;warm&gt;" in report
     assert "<warm>" not in report

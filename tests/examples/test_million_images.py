@@ -1,9 +1,8 @@
 """The example runs as a program of its own, on few images."""
 
-import os
 import re
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,7 +12,9 @@ from PIL import Image
 EXAMPLE = Path(__file__).parents[2] / "examples" / "million_images.py"
 IMAGES, BAD = 400, 4
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(600)]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -22,21 +23,10 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def said(out: Path) -> str:
+def said(run_program: Run, out: Path) -> str:
     """What the program prints, run once."""
-    plain = {
-        name: value
-        for name, value in os.environ.items()
-        if "SPARK" not in name or name.endswith("_OPTS")
-    }
     options = ["--images", str(IMAGES), "--epochs", "2", "--out", str(out)]
-    run = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", str(EXAMPLE), *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=plain,
-    )
+    run = run_program(EXAMPLE, *options, timeout_s=500)
     assert run.returncode == 0, run.stderr
     return run.stdout
 

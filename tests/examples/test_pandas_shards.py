@@ -1,9 +1,8 @@
 """The example runs as a program of its own, on two months of counts."""
 
-import os
 import re
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +11,9 @@ from PIL import Image
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pandas_shards.py"
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(600)]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -21,21 +22,10 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def said(out: Path) -> str:
+def said(run_program: Run, out: Path) -> str:
     """What the program prints, run once."""
-    plain = {
-        name: value
-        for name, value in os.environ.items()
-        if "SPARK" not in name or name.endswith("_OPTS")
-    }
     options = ["--days", "60", "--epochs", "6", "--out", str(out)]
-    run = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", str(EXAMPLE), *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=plain,
-    )
+    run = run_program(EXAMPLE, *options, timeout_s=500)
     assert run.returncode == 0, run.stderr
     return run.stdout
 

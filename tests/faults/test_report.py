@@ -102,6 +102,7 @@ def test_every_kind_has_a_stage(report: ModuleType) -> None:
     assert sorted(k for kinds in report.STAGES.values() for k in kinds) == sorted(report.TITLES)
 
 
+@pytest.mark.slow
 def test_unknown_kind_is_refused(
     run_faults: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:

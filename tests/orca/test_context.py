@@ -1,10 +1,14 @@
 import logging
+import warnings
 
 import pytest
 from pyspark.sql import SparkSession, SQLContext
 
+from zoo.cluster.host import OneAtATime
 from zoo.errors import ContractError, InputError, NotYetError
 from zoo.orca import OrcaContext, init_orca_context
+from zoo.orca.learn.driver.inputs import Inputs
+from zoo.orca.learn.order import LoaderSource
 
 
 @pytest.mark.spark
@@ -103,11 +107,12 @@ FLAGS = {
 
 
 @pytest.mark.parametrize(("name", "values"), FLAGS.items())
+@pytest.mark.filterwarnings("ignore:.* has no effect:UserWarning")
 def test_flag(
     name: str, values: tuple[object, object, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     default, other, wrong = values
-    monkeypatch.setattr("zoo.cluster.session.active_context", lambda: None)
+    monkeypatch.setattr("zoo.cluster.session.lifecycle.active_context", lambda: None)
     assert getattr(OrcaContext, name) == default
     try:
         setattr(OrcaContext, name, other)
@@ -129,12 +134,64 @@ def test_log_output_of_a_running_spark_only_warns(spark: SparkSession) -> None:
 
 
 def test_flag_values_come_in_any_case() -> None:
-    OrcaContext.pandas_read_backend = "Spark"
-    OrcaContext.train_data_store = "dram"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        OrcaContext.pandas_read_backend = "Spark"
+        OrcaContext.train_data_store = "dram"
     assert (OrcaContext.pandas_read_backend, OrcaContext.train_data_store) == ("spark", "DRAM")
 
 
-def test_persistent_memory_means_dram() -> None:
-    with pytest.warns(UserWarning, match="DRAM"):
-        OrcaContext.train_data_store = "PMEM"
-    assert OrcaContext.train_data_store == "DRAM"
+@pytest.mark.parametrize(("given", "kept"), [("PMEM", "DRAM"), ("disk_4", "DISK_4")])
+def test_store_of_training_data_has_no_effect(given: str, kept: str) -> None:
+    try:
+        with pytest.warns(UserWarning, match=r"no effect: training data lies in files"):
+            OrcaContext.train_data_store = given
+        assert OrcaContext.train_data_store == kept
+    finally:
+        OrcaContext.train_data_store = "DRAM"
+
+
+def test_barrier_mode_has_no_effect() -> None:
+    try:
+        with pytest.warns(UserWarning, match="no effect: training needs no barrier stage"):
+            OrcaContext.barrier_mode = False
+    finally:
+        OrcaContext.barrier_mode = True
+
+
+def test_flag_that_does_not_exist_is_named() -> None:
+    with pytest.warns(UserWarning, match="OrcaContext has no flag pandas_backend"):
+        OrcaContext.pandas_backend = "pandas"  # type: ignore[attr-defined]
+    del OrcaContext.pandas_backend  # type: ignore[attr-defined]
+
+
+def test_data_creators_run_one_at_a_time_when_wanted() -> None:
+    inputs = Inputs(
+        float_dtype="float32", one_input=True, config={}, decoders={}, compares=True, seen=None
+    )
+    try:
+        OrcaContext.serialize_data_creator = True
+        source = inputs.source(print, (None, None), 1, "training")
+    finally:
+        OrcaContext.serialize_data_creator = False
+    assert isinstance(source, LoaderSource)
+    assert source.creator == OneAtATime(print)
+    assert inputs.source(print, (None, None), 1, "training").creator is print  # type: ignore[union-attr]
+
+
+@pytest.mark.spark
+def test_sizes_without_effect_are_named(
+    spark: SparkSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    init_orca_context("spark-submit", cores=4, memory="2g", num_nodes=3)
+    assert "Without effect in spark-submit mode: cores, num_nodes." in caplog.text
+
+
+@pytest.mark.spark
+def test_keywords_that_standalone_mode_cannot_use_are_named(
+    spark: SparkSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    keywords = {"driver_cores": 2, "extra_executor_memory_for_ray": "1g"}
+    init_orca_context("standalone", enable_numa_binding=True, **keywords)
+    idle = "driver_cores, enable_numa_binding, extra_executor_memory_for_ray"
+    assert f"Without effect in standalone mode: {idle}." in caplog.text

@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
-import functools
 import inspect
 import logging
 import os
@@ -25,7 +24,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from zoo.cluster import watcher
 from zoo.cluster.watcher import start_time
@@ -33,14 +32,12 @@ from zoo.cluster.watcher import start_time
 __all__ = [
     "Guard",
     "close_session",
-    "executor_guard",
-    "jvm_pid",
     "session_dir",
     "session_guard",
     "sweep",
 ]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 CLOSE_S = 15.0
 # Between its creation and the lock of its guard, a directory looks abandoned.
@@ -50,19 +47,10 @@ _NAME = re.compile(r"zoo-(?P<uid>\d+)-(?P<pid>\d+)-(?P<start>\w+)-\w+")
 
 
 class Guard:
-    """A process that cleans up when its owner is gone.
+    """A process that cleans up when this one is gone."""
 
-    Args:
-        owner: `pipe`: this process is the owner. A process id: that process is, and the guard
-            stays when this one ends (a Python worker guards files for its executor).
-    """
-
-    def __init__(self, owner: Literal["pipe"] | int = "pipe") -> None:
-        self._until = "pipe" if owner == "pipe" else "process"
-        self._owner = os.getpid() if owner == "pipe" else owner
-        self._started = start_time(self._owner)
-        if self._started is None:
-            raise ProcessLookupError(f"no process {self._owner} to guard")
+    def __init__(self) -> None:
+        self._owner = os.getpid()
         self._entries: list[tuple[str, str]] = []
         self._closed = False
         self._lock = threading.RLock()
@@ -101,13 +89,13 @@ class Guard:
         try:
             self._watcher.wait(CLOSE_S)
         except subprocess.TimeoutExpired:
-            logger.warning("Cleaning up takes long; process %d goes on with it.", self.pid)
+            _log.warning("Cleaning up takes long; process %d goes on with it.", self.pid)
 
     def _start(self) -> subprocess.Popen[bytes]:
         # A package inside a zip file has no script that could be started by its path.
         file = watcher.__file__
         script = [file] if os.path.isfile(file) else ["-c", inspect.getsource(watcher)]
-        arguments = [str(self._owner), str(self._started), self._until]
+        arguments = [str(self._owner), str(start_time(self._owner))]
         keep = ("LD_LIBRARY_PATH", "PATH")
         # The watcher inherits what is blocked here: from its first moment on, nothing but
         # SIGKILL ends it before its work is done.
@@ -138,7 +126,7 @@ class Guard:
             try:
                 self._pipe.write(_command(word, argument))
             except BrokenPipeError:
-                logger.warning("The guard process %d was ended; starting another.", self.pid)
+                _log.warning("The guard process %d was ended; starting another.", self.pid)
                 self._pipe.close()
                 self._watcher.wait()
                 self._watcher = self._start()
@@ -148,36 +136,6 @@ class Guard:
 
 def _command(word: str, argument: str) -> bytes:
     return os.fsencode(f"{word} {argument}") + b"\0"
-
-
-def jvm_pid() -> int | None:
-    """The executor (in local mode: the driver JVM) that this Python worker belongs to.
-
-    Returns:
-        None when no parent of this process is a Java process.
-    """
-    pid = os.getppid()
-    while pid > 1:
-        try:
-            text = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
-            return None
-        name, _, fields = text.partition("(")[2].rpartition(")")
-        if name == "java":
-            return pid
-        pid = int(fields.split()[1])
-    return None
-
-
-@functools.cache
-def executor_guard() -> Guard:
-    """The guard that cleans up when the executor of this Python worker is gone.
-
-    Python workers come and go, and what they leave on disk for each other lives as long as
-    their executor. Where there is no executor, the guard waits for this process instead.
-    """
-    executor = jvm_pid()
-    return Guard("pipe" if executor is None else executor)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import platform
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-__all__ = ["host_key", "memory_facts", "scratch_root"]
+__all__ = ["OneAtATime", "host_key", "memory_facts", "scratch_folder", "scratch_folders"]
 
 
 @cache
@@ -38,9 +44,10 @@ def memory_facts() -> dict[str, float]:
         lines = Path("/proc/meminfo").read_text().splitlines()
         machine = {name: int(text.split()[0]) for name, text in (x.split(":") for x in lines)}
         used = 1.0 - machine["MemAvailable"] / machine["MemTotal"]
-    except (OSError, ValueError, KeyError, IndexError):
+    except (OSError, ValueError, KeyError, IndexError, ZeroDivisionError):
         return {}
-    with contextlib.suppress(OSError, ValueError):
+    # A kernel may leave out lines, or a container show a file that is empty.
+    with contextlib.suppress(OSError, ValueError, IndexError, ZeroDivisionError):
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
         held = int(Path("/sys/fs/cgroup/memory.current").read_text())
         inactive = Path("/sys/fs/cgroup/memory.stat").read_text().split("inactive_file ")[1]
@@ -51,10 +58,43 @@ def memory_facts() -> dict[str, float]:
     }
 
 
-def scratch_root() -> Path:
-    """Where a Spark task may put temporary files.
+def scratch_folders() -> list[Path]:
+    """The folders in which this process may put temporary files.
 
-    Spark names its local directories to its Python workers and removes them with the executor, so
-    what is put there goes away with the application, whatever becomes of us.
+    Spark names them to its Python workers and removes them with the executor, so what is put there
+    goes away with the application, whatever becomes of us. Outside Spark it is the temporary
+    folder of the system.
     """
-    return Path(os.environ["SPARK_LOCAL_DIRS"].split(",")[0])
+    named = [Path(name) for name in os.environ.get("SPARK_LOCAL_DIRS", "").split(",") if name]
+    return named or [Path(tempfile.gettempdir())]
+
+
+def scratch_folder() -> Path:
+    """Of these folders the one with the most room."""
+    named, free = scratch_folders(), {}
+    for folder in named:
+        with contextlib.suppress(OSError):
+            if os.access(folder, os.W_OK):
+                free[folder] = shutil.disk_usage(folder).free
+    # Without any, the first: the error that comes of it is told with its name.
+    return max(free, key=lambda folder: free[folder], default=named[0])
+
+
+@dataclass(frozen=True)
+class OneAtATime:
+    """A function that one process of a machine runs at a time; the others wait for their turn."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any) -> Any:
+        """Wait for its turn, and call the function."""
+        # The folder itself is locked: there is no file to leave behind, and a process that dies
+        # lets go of it.
+        folder = os.open(tempfile.gettempdir(), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            return self.function(*args)
+        finally:
+            # Processes that the function forked hold the folder open as well.
+            fcntl.flock(folder, fcntl.LOCK_UN)
+            os.close(folder)

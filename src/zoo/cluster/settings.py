@@ -13,11 +13,11 @@ class Settings:
 
     Args:
         log_output: Forward what the JVM prints to Python's own streams, for notebooks.
-        barrier_mode: Start Ray in a Spark barrier stage.
+        barrier_mode: Kept for old programs; nobody reads it.
         pandas_read_backend: Who reads for `zoo.orca.data.pandas`: `spark` or `pandas`.
         eager_mode: Compute every new SparkXShards at once.
         serialize_data_creator: Let one process of a machine run a data creator function at a time.
-        train_data_store: `DRAM`, or `DISK_n` to hold one n-th of the data in memory.
+        train_data_store: Kept for old programs; nobody reads it.
         shard_size: Rows of a shard made from a DataFrame; None for one shard a partition.
     """
 

@@ -3,8 +3,8 @@
 `zoo.cluster.guard` starts this file as a script of its own, with the signals blocked that end
 whole process groups. It imports the standard library only, so it stays a few megabytes small.
 
-Its arguments are the owner's process id, the owner's start time, and `pipe` or `process`: what
-tells it that the owner is gone. Commands arrive on stdin, each a word, a space, an argument and a
+Its arguments are the owner's process id and the owner's start time. The owner is gone when that
+process is, or when stdin ends. Commands arrive on stdin, each a word, a space, an argument and a
 zero byte: `dir PATH`, `forget PATH`, `process PID:START` and `clean`.
 """
 
@@ -143,35 +143,28 @@ def _close(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def main(owner: int, started: str, until: str) -> None:
+def main(owner: int, started: str) -> None:
     """Read commands until the owner is gone, then clean.
 
     Args:
         owner: The process id to watch.
         started: Its start time, as `start_time` gives it.
-        until: `pipe`: the owner is also gone when stdin ends. `process`: the end of stdin means
-            nothing, since the one that writes it may end long before the owner.
     """
     watcher = Watcher()
-    inputs = [0]
     while start_time(owner) == started:
-        if not select.select(inputs, [], [], POLL_S)[0]:
-            continue
-        chunk = os.read(0, 65536)
-        if watcher.feed(chunk):
+        if select.select([0], [], [], POLL_S)[0] and not _take(watcher):
             break
-        if not chunk:
-            if until == "pipe":
-                break
-            inputs = []
     # What was written before the owner died may still wait in the pipe.
-    while inputs and select.select(inputs, [], [], 0)[0]:
-        chunk = os.read(0, 65536)
-        if not chunk:
-            break
-        watcher.feed(chunk)
+    while select.select([0], [], [], 0)[0] and _take(watcher):
+        pass
     watcher.clean()
 
 
+def _take(watcher: Watcher) -> bool:
+    """Hand over what stdin has now; False when there is no more to wait for."""
+    chunk = os.read(0, 65536)
+    return not watcher.feed(chunk) and bool(chunk)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])
+    main(int(sys.argv[1]), sys.argv[2])

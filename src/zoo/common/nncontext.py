@@ -16,10 +16,10 @@ import numpy as np
 from pyspark import RDD, SparkConf, SparkContext
 from pyspark.sql import DataFrame, SQLContext
 
-from zoo.cluster import session
 from zoo.cluster.flags import ContextFlags
-from zoo.cluster.properties import as_properties, common_properties
-from zoo.cluster.session import StartOptions
+from zoo.cluster.session import lifecycle
+from zoo.cluster.session.options import StartOptions, say_idle
+from zoo.cluster.session.properties import as_properties, common_properties
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +72,7 @@ def init_nncontext(
         spark_log_level=spark_log_level,
         redirect_spark_log=redirect_spark_log,
     )
-    return session.attach(options, app_name=name)
+    return lifecycle.attach(options, app_name=name)
 
 
 def getOrCreateSparkContext(  # noqa: N802 - the name that programs import
@@ -85,7 +85,7 @@ def getOrCreateSparkContext(  # noqa: N802 - the name that programs import
         conf: What to start it with.
         appName: The name of the application.
     """
-    return session.attach(StartOptions(conf=conf), app_name=appName)
+    return lifecycle.attach(StartOptions(conf=conf), app_name=appName)
 
 
 def init_spark_conf(conf: Mapping[str, object] | None = None) -> SparkConf:
@@ -109,7 +109,7 @@ def init_spark_on_local(
         spark_log_level: What Spark logs.
         redirect_spark_log: Send what Spark logs below WARN to `spark.log`, not the terminal.
     """
-    return session.start_local(
+    return lifecycle.start_local(
         cores,
         options=StartOptions(
             conf=conf,
@@ -142,18 +142,24 @@ def init_spark_standalone(  # noqa: PLR0913 - the signature that programs call
         num_executors: How many executors.
         executor_cores: Task slots of each.
         executor_memory: Memory of each.
-        driver_cores: Accepted; a driver in this process takes the cores that are there.
+        driver_cores: Without effect; a driver in this process takes the cores that are there.
         driver_memory: Memory of the driver JVM.
         master: `spark://host:port`; None starts a cluster, which `stop_spark_standalone` ends.
-        extra_executor_memory_for_ray: Memory of each executor beside its JVM.
+        extra_executor_memory_for_ray: Without effect; standalone masters count the JVM only.
         extra_python_lib: Python files or packages for the workers, with commas between.
         spark_log_level: What Spark logs.
         redirect_spark_log: Send what Spark logs below WARN to `spark.log`, not the terminal.
         conf: Spark properties; they win over ours.
         jars: Java packages, with commas between.
         python_location: The Python of the workers; this one when None.
-        enable_numa_binding: Accepted; executors are not bound to NUMA nodes.
+        enable_numa_binding: Without effect; executors are not bound to NUMA nodes.
     """
+    idle = {
+        "driver_cores": driver_cores != 4,
+        "enable_numa_binding": enable_numa_binding,
+        "extra_executor_memory_for_ray": extra_executor_memory_for_ray,
+    }
+    say_idle("standalone", [name for name, given in idle.items() if given])
     options = StartOptions(
         conf=conf,
         python_location=python_location,
@@ -162,21 +168,20 @@ def init_spark_standalone(  # noqa: PLR0913 - the signature that programs call
         extra_python_lib=extra_python_lib,
         jars=jars,
     )
-    return session.start_standalone(
+    return lifecycle.start_standalone(
         num_executors,
         executor_cores,
         executor_memory,
         master=master,
         driver_memory=driver_memory,
-        memory_overhead=extra_executor_memory_for_ray,
         options=options,
     )
 
 
 def stop_spark_standalone() -> None:
     """End the standalone cluster that was started here, and the Spark that runs on it."""
-    if session.owns_cluster():
-        session.stop()
+    if lifecycle.owns_cluster():
+        lifecycle.stop()
 
 
 def init_spark_on_yarn(*args: object, **kwargs: object) -> NoReturn:
@@ -185,7 +190,7 @@ def init_spark_on_yarn(*args: object, **kwargs: object) -> NoReturn:
     Raises:
         NotYetError: Always.
     """
-    raise session.not_yet("yarn")
+    raise lifecycle.not_yet("yarn")
 
 
 def init_spark_on_k8s(*args: object, **kwargs: object) -> NoReturn:
@@ -194,16 +199,17 @@ def init_spark_on_k8s(*args: object, **kwargs: object) -> NoReturn:
     Raises:
         NotYetError: Always.
     """
-    raise session.not_yet("k8s")
+    raise lifecycle.not_yet("k8s")
 
 
 def get_node_and_core_number() -> tuple[int, int]:
     """How many executors the running Spark has, and the task slots of each."""
-    return session.nodes_and_cores(session.active_session().sparkContext)
+    return lifecycle.nodes_and_cores(lifecycle.active_session().sparkContext)
 
 
 def set_optimizer_version(optimizerVersion: str, bigdl_type: str = "float") -> None:  # noqa: N803
-    """Accepted and without effect: there is one kind of optimizer."""
+    """Warn that this has no effect: there is one kind of optimizer."""
+    warnings.warn("set_optimizer_version has no effect: there is one kind.", stacklevel=2)
 
 
 def get_optimizer_version(bigdl_type: str = "float") -> str:

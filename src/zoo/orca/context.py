@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from zoo.cluster import session
 from zoo.cluster.flags import ContextFlags, require_bool
-from zoo.cluster.session import StartOptions
+from zoo.cluster.session import lifecycle
+from zoo.cluster.session.options import StartOptions, say_idle
+from zoo.cluster.session.properties import require_count
 from zoo.cluster.settings import settings
 from zoo.errors import ContractError, InputError, NotYetError
 
@@ -21,16 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OrcaContext", "init_orca_context", "stop_orca_context"]
 
-logger = logging.getLogger(__name__)
-
 _EVERYWHERE = {"conf", "spark_log_level", "redirect_spark_log"}
-_CLUSTER = {
-    "driver_cores",
-    "driver_memory",
-    "extra_executor_memory_for_ray",
-    "extra_python_lib",
-    "jars",
-}
+_PROGRAM = {"driver_memory", "extra_python_lib", "jars"}
+_CLUSTER = {*_PROGRAM, "driver_cores", "extra_executor_memory_for_ray"}
 _YARN = {
     "additional_archive",
     "hadoop_conf",
@@ -51,12 +44,14 @@ _RAY = {
 }
 _KEYWORDS = {
     "local": _EVERYWHERE | {"python_location"},
-    "standalone": _EVERYWHERE | _CLUSTER | {"python_location", "master", "enable_numa_binding"},
+    "standalone": _EVERYWHERE | _PROGRAM | {"python_location", "master"},
     "spark-submit": _EVERYWHERE,
     "yarn": _EVERYWHERE | _CLUSTER | _YARN,
     "k8s": _EVERYWHERE | _CLUSTER | {"python_location", "master", "container_image"},
 }
-_ALL_KEYWORDS = set().union(*_KEYWORDS.values(), _RAY)
+_ALL_KEYWORDS = {"enable_numa_binding"}.union(*_KEYWORDS.values(), _RAY)
+# What `init_orca_context` takes where nobody says otherwise.
+_SIZES = {"cores": 2, "memory": "2g", "num_nodes": 1}
 
 
 class _OrcaFlags(ContextFlags):
@@ -96,7 +91,7 @@ class _OrcaFlags(ContextFlags):
 
     @property
     def train_data_store(cls) -> str:
-        """Where training data is held: `DRAM`, or `DISK_n` for one n-th of it in memory."""
+        """Kept for old programs; without effect, since all training data lies in files."""
         return settings.train_data_store
 
     @train_data_store.setter
@@ -108,10 +103,13 @@ class _OrcaFlags(ContextFlags):
                 repr(value),
                 "n is a whole number, as in DISK_4.",
             )
-        if store == "PMEM":
-            warnings.warn("There is no persistent memory any more; DRAM is used.", stacklevel=2)
-            store = "DRAM"
-        settings.train_data_store = store
+        if store != "DRAM":
+            warnings.warn(
+                "train_data_store has no effect: training data lies in files on local disks, of "
+                "which memory holds what it has room for.",
+                stacklevel=2,
+            )
+        settings.train_data_store = "DRAM" if store == "PMEM" else store
 
     @property
     def _shard_size(cls) -> int | None:
@@ -145,7 +143,7 @@ class OrcaContext(metaclass=_OrcaFlags):
         Raises:
             ClusterError: None does.
         """
-        return session.active_session().sparkContext
+        return lifecycle.active_session().sparkContext
 
     @staticmethod
     def get_spark_session() -> SparkSession:
@@ -154,7 +152,7 @@ class OrcaContext(metaclass=_OrcaFlags):
         Raises:
             ClusterError: None does.
         """
-        return session.active_session()
+        return lifecycle.active_session()
 
     @staticmethod
     def get_sql_context() -> SQLContext:
@@ -165,7 +163,7 @@ class OrcaContext(metaclass=_OrcaFlags):
         """
         from pyspark.sql import SQLContext
 
-        spark = session.active_session()
+        spark = lifecycle.active_session()
         return SQLContext(spark.sparkContext, spark)
 
     @staticmethod
@@ -198,8 +196,8 @@ def init_orca_context(
             `spark_log_level` (`"WARN"`) and `redirect_spark_log` (True: what is logged below WARN
             goes to the file `spark.log`). In local and standalone mode `python_location`. In
             standalone mode `master` (`spark://host:port`; without it a cluster is started on this
-            machine), `driver_cores`, `driver_memory`, `extra_executor_memory_for_ray`,
-            `extra_python_lib` and `jars`.
+            machine), `driver_memory`, `extra_python_lib` and `jars`. Others that are known and
+            that the mode cannot use are named in the log.
 
     Returns:
         The Spark context. A Spark session exists as well.
@@ -225,6 +223,9 @@ def init_orca_context(
             "Leave it out to run on this machine.",
         )
     _check_keywords(mode, kwargs)
+    sizes = {"cores": cores, "memory": memory, "num_nodes": num_nodes}
+    if mode == "spark-submit":
+        say_idle(mode, [name for name, value in sizes.items() if value != _SIZES[name]])
     if init_ray_on_spark:
         raise _ray_not_yet()
     return starter(cores, memory, num_nodes, kwargs)
@@ -232,7 +233,7 @@ def init_orca_context(
 
 def stop_orca_context() -> None:
     """Stop Spark and whatever was started for it. When nothing runs, do nothing."""
-    session.stop()
+    lifecycle.stop()
 
 
 def _local(cores: int | str, memory: str, num_nodes: int, keywords: dict[str, Any]) -> SparkContext:
@@ -242,21 +243,18 @@ def _local(cores: int | str, memory: str, num_nodes: int, keywords: dict[str, An
             repr(num_nodes),
             'For several nodes use cluster_mode="standalone".',
         )
-    if cores != "*":
-        _require_count("cores", cores)
-    return session.start_local(cores, memory, _options(keywords))
+    return lifecycle.start_local(cores, memory, _options(keywords))
 
 
 def _standalone(
     cores: int | str, memory: str, num_nodes: int, keywords: dict[str, Any]
 ) -> SparkContext:
-    return session.start_standalone(
-        _require_count("num_nodes", num_nodes),
-        _require_count("cores", cores),
+    return lifecycle.start_standalone(
+        num_nodes,
+        require_count("cores", cores),
         memory,
         master=keywords.get("master"),
         driver_memory=keywords.get("driver_memory", "2g"),
-        memory_overhead=keywords.get("extra_executor_memory_for_ray"),
         options=_options(keywords),
     )
 
@@ -264,7 +262,7 @@ def _standalone(
 def _spark_submit(
     cores: int | str, memory: str, num_nodes: int, keywords: dict[str, Any]
 ) -> SparkContext:
-    return session.attach(_options(keywords))
+    return lifecycle.attach(_options(keywords))
 
 
 def _yarn(cores: int | str, memory: str, num_nodes: int, keywords: dict[str, Any]) -> NoReturn:
@@ -274,14 +272,14 @@ def _yarn(cores: int | str, memory: str, num_nodes: int, keywords: dict[str, Any
             "neither hadoop_conf nor the environment variable HADOOP_CONF_DIR",
             "Name the folder that holds yarn-site.xml.",
         )
-    raise session.not_yet("yarn")
+    raise lifecycle.not_yet("yarn")
 
 
 def _k8s(cores: int | str, memory: str, num_nodes: int, keywords: dict[str, Any]) -> NoReturn:
     for name in ("master", "container_image"):
         if not keywords.get(name):
             raise ContractError(f"{name} in k8s mode", "none", f"Pass {name}=...")
-    raise session.not_yet("k8s")
+    raise lifecycle.not_yet("k8s")
 
 
 def _submit_only(
@@ -329,17 +327,7 @@ def _check_keywords(mode: str, keywords: Mapping[str, Any]) -> None:
             stacklevel=3,
         )
     useful = _KEYWORDS.get(mode.removesuffix("-client"), _ALL_KEYWORDS)
-    idle = sorted(set(keywords) & _ALL_KEYWORDS - useful)
-    if idle:
-        logger.warning("Without effect in %s mode: %s.", mode, ", ".join(idle))
-
-
-def _require_count(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(
-            f"{name} to be a positive whole number", repr(value), f"Pass {name}=2, for example."
-        )
-    return value
+    say_idle(mode, set(keywords) & _ALL_KEYWORDS - useful)
 
 
 def _ray_not_yet() -> NotYetError:

@@ -178,6 +178,28 @@ def test_types_that_spark_lacks_are_refused(spark, column):
         as_frame(pa.table({"i": [1], "odd": column}), spark)
 
 
+def test_a_column_that_nobody_looks_at_may_hold_anything(spark):
+    odd = [pd.Series(["x", 1]), pd.Series([object(), 2j]), pd.Series([[1], "a"])]
+    for column in odd:
+        data = pd.DataFrame({"a": [0.5, 1.5], "odd": column, "y": [1, 2]})
+        frame = as_frame(data, spark, ["a", "y"])
+        assert frame.spark.columns == ["a", "odd", "y"]
+        assert frame.spark.select("a", "y").toArrow().to_pydict() == {"a": [0.5, 1.5], "y": [1, 2]}
+        got = frame.restore(with_prediction(frame, F.col("a")))
+        assert got["odd"].tolist() == column.tolist()
+
+
+def test_a_column_of_a_table_that_nobody_looks_at_may_have_any_type(spark):
+    table = pa.table({"a": [1], "odd": pa.array([1], pa.time32("s"))})
+    frame = as_frame(table, spark, ["a"])
+    assert frame.restore(with_prediction(frame, F.col("a"))).select(["a", "odd"]).equals(table)
+
+
+def test_a_column_that_is_looked_at_is_still_refused(spark):
+    with pytest.raises(ColumnError, match="cells of one type in column 'odd'"):
+        as_frame(pd.DataFrame({"odd": ["x", 1]}), spark, ["odd"])
+
+
 # Results
 
 

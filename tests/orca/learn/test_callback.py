@@ -32,6 +32,9 @@ class Training:
     def stop(self, why: str) -> None:
         self.stops.append(why)
 
+    def keep(self) -> None:
+        raise AssertionError("nothing is kept")
+
     def save(self, path: str) -> None:
         self.saves.append(path)
 

@@ -54,6 +54,9 @@ class Training:
     def save(self, path: str) -> None:
         self.saves.append((path, self.epoch))
 
+    def keep(self) -> None:
+        self.saves.append(("kept", self.epoch))
+
     def train(self, *values: float, name: str = "val_loss") -> "Training":
         self.callback.on_train_begin(self)
         for value in values:
@@ -73,7 +76,7 @@ class Training:
 
 def test_import_loads_no_framework() -> None:
     code = (
-        "import sys, zoo.orca.learn.callbacks, zoo.orca.learn.summary as s, "
+        "import sys, zoo.orca.learn.callbacks, zoo.orca.learn.tensorboard as s, "
         "zoo.orca.learn.mlflow_logger;"
         "print(sorted({'torch', 'tensorflow', 'mlflow', 'tensorboardX'} & set(sys.modules)))"
     )
@@ -82,6 +85,16 @@ def test_import_loads_no_framework() -> None:
 
 
 # Better or not
+
+
+def test_better_epochs_are_kept_where_the_best_is_restored() -> None:
+    values = 3.0, 2.0, 2.5, 1.0, 1.5
+    assert Training(EarlyStopping(patience=9, restore_best=True)).train(*values).saves == [
+        ("kept", 1),
+        ("kept", 2),
+        ("kept", 4),
+    ]
+    assert not Training(EarlyStopping(patience=9)).train(*values).saves
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from zoo.orca.learn.explain import explain
-from zoo.orca.learn.report import FitReport, RankTimes, RoundFacts
+from zoo.orca.learn.report import End, FitReport, RankTimes, RoundFacts
 
 
 def rank(number: int, data_s: float, compute_s: float, sync_s: float, **more: Any) -> RankTimes:
@@ -27,9 +27,13 @@ def report(**changes: Any) -> FitReport:
     return replace(made, **changes)
 
 
-def loss_rounds(count: int, ended: str) -> tuple[RoundFacts, ...]:
+def loss_rounds(count: int, ended: End) -> tuple[RoundFacts, ...]:
     first = RoundFacts(2, 0.4, 4.0, ended)
-    return (first, *[RoundFacts(2, 2.0, 4.0, ended)] * (count - 2), RoundFacts(2, 2.0, 4.0, "done"))
+    return (
+        first,
+        *[RoundFacts(2, 2.0, 4.0, ended)] * (count - 2),
+        RoundFacts(2, 2.0, 4.0, End.DONE),
+    )
 
 
 def largest(made: FitReport) -> str:
@@ -38,6 +42,12 @@ def largest(made: FitReport) -> str:
 
 def line_with(made: FitReport, words: str) -> str:
     return next(line for line in explain(made).splitlines() if words in line)
+
+
+def test_a_notebook_shows_lines() -> None:
+    made = report()
+    assert made._repr_html_() == f"<pre>{made}</pre>"
+    assert explain(made)._repr_html_().count("<br>") == explain(made).count("\n") > 0
 
 
 def test_first_line_tells_the_whole() -> None:
@@ -79,7 +89,7 @@ def test_start_of_a_slow_model() -> None:
 
 
 def test_start_is_that_of_the_first_round() -> None:
-    rounds = (RoundFacts(2, 12.0, 25.0, "done"),)
+    rounds = (RoundFacts(2, 12.0, 25.0, End.DONE),)
     assert "(12.0 s) start" in largest(report(beside=21.0, start_s=20.0, rounds=rounds))
 
 
@@ -154,20 +164,20 @@ def test_a_rank_that_came_later_is_compared_by_its_own_time() -> None:
 
 def test_rows_prove_nothing_after_a_change_of_ranks() -> None:
     ranks = (rank(0, 0.1, 9.5, 0.4, rows=9_000), rank(1, 0.1, 3.0, 6.9, rows=1_000))
-    text = explain(report(ranks=ranks, rounds=loss_rounds(2, "a rank was lost"), beside=4.0))
+    text = explain(report(ranks=ranks, rounds=loss_rounds(2, End.RANK_LOST), beside=4.0))
     assert "It computes 9.5 s" in text
     assert "times their rows" not in text
 
 
 def test_losses() -> None:
-    rounds = loss_rounds(4, "a rank was lost")
+    rounds = loss_rounds(4, End.RANK_LOST)
     line = line_with(report(rounds=rounds, beside=7.0), "rounds")
     assert line.startswith("35% (6.0 s) changes of ranks: 4 rounds, 2.0 s each. 3 ended by a loss")
     assert "(a rank was lost): look at the executors' logs" in line
 
 
 def test_ranks_that_join_too_often() -> None:
-    rounds = loss_rounds(4, "ranks changed")
+    rounds = loss_rounds(4, End.CHANGED)
     text = explain(report(rounds=rounds, beside=7.0))
     assert "3 ended so that more ranks could join: a smaller Recovery(round_share=...)" in text
 

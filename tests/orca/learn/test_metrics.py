@@ -9,7 +9,7 @@ import torch
 
 from zoo.errors import InputError, NotYetError
 from zoo.orca.learn import metrics as named
-from zoo.orca.learn.metrics import AUC, MAE, MSE, Accuracy, BinaryAccuracy, Metric
+from zoo.orca.learn.metrics import AUC, MAE, MSE, Accuracy, BinaryAccuracy, F1Score, Metric
 from zoo.orca.learn.pytorch import pytorch_metrics
 
 METRICS = sorted(set(named.__all__) - {"Metric"})
@@ -142,8 +142,10 @@ def test_same_bigdl_key_twice() -> None:
         Metric.convert_metrics_list([Accuracy(), BinaryAccuracy()], "bigdl")
 
 
-def test_auc_thresholds_reach_torch() -> None:
-    assert len(AUC(threshold_num=7).get_metric("pytorch").state()) == 14
+def test_settings_reach_torch() -> None:
+    metric = F1Score("micro", threshold=0.25).get_metric("pytorch")
+    metric(torch.tensor([0.3, 0.1]), torch.tensor([1, 1]))
+    assert metric.compute() == 0.5
 
 
 def test_auc_needs_two_thresholds() -> None:

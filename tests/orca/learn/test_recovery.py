@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from zoo.cluster.meeting import Peer, Pulse
+from zoo.cluster.ranks.messages import Peer, Pulse
 from zoo.errors import InputError, RankError
-from zoo.orca.learn.recovery import Budget, Growth, Recovery, Stalls
+from zoo.orca.learn.driver.policies import Budget, Growth, Stalls
+from zoo.orca.learn.recovery import Recovery
 
 
 def loss(number: int = 1) -> RankError:

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from zoo.orca.learn.loop import EpochStats
-from zoo.orca.learn.report import FitReport, RankTimes, RoundFacts, rank_times
+from zoo.orca.learn.report import End, FitReport, RankTimes, RoundFacts, rank_times
+from zoo.orca.learn.steps import EpochStats
 
 ROUNDS = (
-    RoundFacts(3, 1.5, 6.0, "a rank was lost"),
-    RoundFacts(2, 0.5, 3.0, "ranks changed"),
-    RoundFacts(3, 0.25, 2.0, "done"),
+    RoundFacts(3, 1.5, 6.0, End.RANK_LOST),
+    RoundFacts(2, 0.5, 3.0, End.CHANGED),
+    RoundFacts(3, 0.25, 2.0, End.DONE),
 )
 
 

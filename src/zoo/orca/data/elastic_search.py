@@ -16,9 +16,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql.functions import col
 from pyspark.sql.types import StructType
 
-from zoo.cluster.session import active_session
+from zoo.cluster.session.lifecycle import active_session
 from zoo.errors import ClusterError
-from zoo.orca.data.plan import quoted
+from zoo.orca.data.tensors.plan_columns import quoted
 
 __all__ = ["elastic_search", "flatten_df", "read_df", "read_rdd", "write_df"]
 
@@ -59,7 +59,7 @@ def write_df(esConfig: Mapping[str, Any], esResource: str, df: DataFrame) -> Non
     """Write a DataFrame as an index.
 
     Args:
-        esConfig: Options of the connector.
+        esConfig: Options of the connector; `es.resource` in it wins over `esResource`.
         esResource: The index.
         df: The rows.
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from zoo.errors import InputError
-from zoo.orca.data.image.decode import FORMATS
+from zoo.orca.data.image.image_decoder import FORMATS
 from zoo.orca.data.storage import locate
 
 __all__ = ["exists", "load_numpy", "makedirs", "open_image", "open_text", "write_text"]
@@ -44,6 +44,8 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
 
 def load_numpy(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     """Return the array of a `.npy` file, or the arrays of a `.npz` one; never unpickles.
+
+    An array of a `.npz` file is read when it is taken, and numpy refuses one of objects then.
 
     Raises:
         InputError: The file is none of these, or holds Python objects.

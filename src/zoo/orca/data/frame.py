@@ -7,7 +7,7 @@ go back to the kind that came in. pandas takes missing values for nulls, and so 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_type
 
 from zoo.errors import ColumnError, ContractError
-from zoo.orca.data.decode import CellError, decode_tensor
-from zoo.orca.data.plan import ColumnPlan, TensorSpec, quoted
+from zoo.orca.data.tensors.decode import CellError, decode_tensor
+from zoo.orca.data.tensors.plan import ColumnPlan, TensorSpec
+from zoo.orca.data.tensors.plan_columns import quoted
 
 __all__ = ["Frame", "arrow_columns", "as_frame", "pandas_to_arrow", "select_columns"]
 
@@ -89,12 +90,14 @@ class _PandasFrame(Frame):
         return self.pandas.assign(**columns)
 
 
-def as_frame(data: Any, session: SparkSession) -> Frame:
+def as_frame(data: Any, session: SparkSession, used: Collection[str] | None = None) -> Frame:
     """Recognise a frame.
 
     Args:
         data: A Spark DataFrame, a pandas DataFrame or a `pyarrow.Table`.
         session: Where data that is not in Spark goes.
+        used: The columns that will be looked at; None for all. Of the others only the names go
+            to Spark, whatever they hold.
 
     Raises:
         ContractError: It is none of these.
@@ -104,9 +107,9 @@ def as_frame(data: Any, session: SparkSession) -> Frame:
         _require_classic_batch(data)
         return _SparkFrame(data)
     if isinstance(data, pd.DataFrame):
-        return _PandasFrame(_to_spark(pandas_to_arrow(data), session), data)
+        return _PandasFrame(_to_spark(pandas_to_arrow(data, used), session), data)
     if isinstance(data, pa.Table):
-        return _ArrowFrame(_to_spark(data, session), data)
+        return _ArrowFrame(_to_spark(_only(data, used), session), data)
     kind = type(data)
     remedies = {
         "pyspark.pandas": "Pass data.to_spark().",
@@ -142,16 +145,23 @@ def _require_classic_batch(frame: DataFrame) -> None:
         )
 
 
-def pandas_to_arrow(data: pd.DataFrame) -> pa.Table:
+def pandas_to_arrow(data: pd.DataFrame, used: Collection[str] | None = None) -> pa.Table:
     """The columns of a pandas DataFrame, without its index.
 
     Cells may hold lists or numpy arrays of numbers.
+
+    Args:
+        data: The DataFrame.
+        used: The columns whose cells are wanted, the others are all nulls; None for all.
 
     Raises:
         ColumnError: A column holds things that have no common type.
     """
     names = [str(label) for label in data.columns]
-    columns = [_column(name, data.iloc[:, i]) for i, name in enumerate(names)]
+    columns = [
+        _column(name, data.iloc[:, i]) if used is None or name in used else pa.nulls(len(data))
+        for i, name in enumerate(names)
+    ]
     return pa.Table.from_arrays(columns, names=names)
 
 
@@ -177,6 +187,15 @@ def _column(name: str, series: pd.Series[Any]) -> pa.Array:
             f"{shown} ({str(exc).splitlines()[0]})",
             f"Convert the column, with data['{name}'].astype(...) for example, or drop it.",
         ) from None
+
+
+def _only(table: pa.Table, used: Collection[str] | None) -> pa.Table:
+    """The table with nulls in columns that nobody looks at."""
+    columns = [
+        column if used is None or name in used else pa.chunked_array([pa.nulls(len(column))])
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, names=table.column_names)
 
 
 def _stacked(series: pd.Series[Any]) -> pa.Array | None:

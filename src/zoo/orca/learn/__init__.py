@@ -1,1 +1,1 @@
-"""."""
+"""Training on data frames: contracts and settings here, the work in the folders."""

@@ -11,7 +11,7 @@ from zoo.errors import InputError
 
 __all__ = ["Callback", "CallbackList", "Run"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Run(Protocol):
@@ -51,6 +51,12 @@ class Run(Protocol):
 
         Args:
             path: Where, on a file system of the driver. Call it on every rank.
+        """
+
+    def keep(self) -> None:
+        """Let the fit end with the state of this moment, unless a later one is kept.
+
+        Call it on every rank.
         """
 
 
@@ -154,7 +160,7 @@ class CallbackList(Callback):
                     callback.load_state_dict(state[key])
         left = sorted(set(state) - {key for key, _ in self._keys()})
         if left:
-            logger.warning(
+            _log.warning(
                 "The saved training had other callbacks; what %s remembered is not used",
                 ", ".join(left),
             )

@@ -148,6 +148,10 @@ class MonitorCallback(Callback):
 class EarlyStopping(MonitorCallback):
     """Stop when a number has not improved for some epochs.
 
+    With `restore_best` the fit ends with the whole state of the best epoch, however it ends: the
+    next fit goes on from there. In its result that epoch has `restored`. The state passes through
+    the driver after each better epoch; it is lost where a fit is resumed in another process.
+
     Attributes:
         waited: Epochs in a row without improvement.
     """
@@ -159,6 +163,7 @@ class EarlyStopping(MonitorCallback):
         patience: int = 3,
         min_delta: float = 0.0,
         mode: Mode = "auto",
+        restore_best: bool = False,
     ) -> None:
         """Choose what to watch, and for how long.
 
@@ -167,6 +172,7 @@ class EarlyStopping(MonitorCallback):
             patience: Stop after this many epochs in a row without improvement; 0 is as 1.
             min_delta: Smaller changes are no improvement.
             mode: Whether smaller (`min`) or larger (`max`) is better; `auto` tells by the name.
+            restore_best: End with the state of the best epoch instead of the last.
 
         Raises:
             InputError: An argument is out of its range.
@@ -174,7 +180,7 @@ class EarlyStopping(MonitorCallback):
         super().__init__(monitor, mode=mode, min_delta=min_delta)
         if patience < 0:
             raise InputError("patience of 0 or more epochs", repr(patience), "Drop the sign.")
-        self.patience = patience
+        self.patience, self.restore_best = patience, restore_best
         self.waited = 0
 
     def on_epoch_end(self, run: Run) -> None:
@@ -189,6 +195,8 @@ class EarlyStopping(MonitorCallback):
         improved = self.improved(run)
         if improved is None:
             return
+        if improved and self.restore_best:
+            run.keep()
         self.waited = 0 if improved else self.waited + 1
         if self.waited and self.waited >= self.patience:
             run.stop(
@@ -200,7 +208,8 @@ class EarlyStopping(MonitorCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value, its epoch, and the epochs since."""
-        return {**super().state_dict(), "waited": self.waited}
+        restores = self.best_epoch if self.restore_best else 0
+        return {**super().state_dict(), "waited": self.waited, "restores_epoch": restores}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on waiting.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from zoo.orca.learn.report import FitReport, RankTimes
 
-__all__ = ["explain"]
+__all__ = ["Explanation", "explain"]
 
 # What takes a smaller part of the call is not worth a change: a tenth is about what two runs of
 # the same fit differ by.
@@ -61,7 +62,16 @@ class _Steps:
     factor: float = 1.0
 
 
-def explain(report: FitReport) -> str:
+class Explanation(str):
+    """Lines of text, which notebooks show as lines."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return "<br>".join(map(html.escape, self.splitlines()))
+
+
+def explain(report: FitReport) -> Explanation:
     """Say what bounds a fit, largest part first, and what to change.
 
     Args:
@@ -87,7 +97,7 @@ def explain(report: FitReport) -> str:
         f"{p.seconds / report.seconds:.0%} ({_seconds(p.seconds)}) {p.name}: {p.advice}"
         for p in shown[:_LINES]
     ]
-    return "\n".join([head, *lines])
+    return Explanation("\n".join([head, *lines]))
 
 
 def _ingest(report: FitReport) -> _Part:
@@ -120,7 +130,7 @@ def _changes(report: FitReport) -> _Part:
     rounds, lost = len(report.rounds), report.losses
     advice = f"{_count(rounds, 'round')}, {_seconds(report.change_s / max(1, rounds - 1))} each. "
     if 2 * lost >= rounds - 1:
-        ends = sorted({r.ended for r in report.rounds if r.ended not in ("done", "ranks changed")})
+        ends = sorted({r.ended for r in report.rounds if r.ended.is_loss})
         advice += (
             f"{lost} ended by a loss ({', '.join(ends)}): look at the executors' logs, and at "
             "their memory."

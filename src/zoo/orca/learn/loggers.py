@@ -1,7 +1,7 @@
 """Where the numbers of a training go: the contract of a logger.
 
 Loggers live on the driver. The first rank sends its numbers there, so that ranks need no access to
-a tracking server or to a shared folder. `zoo.orca.learn.summary` writes for TensorBoard,
+a tracking server or to a shared folder. `zoo.orca.learn.tensorboard` writes for TensorBoard,
 `zoo.orca.learn.mlflow_logger` for MLflow; your own derives from `Logger`.
 """
 
@@ -17,7 +17,12 @@ Kind = Literal["train", "validation"]
 
 
 class Logger:
-    """Base of loggers; a subclass overrides what it needs."""
+    """Base of loggers; a subclass overrides what it needs.
+
+    `log_params` is called by the thread that called `fit`, and an error in it ends the fit; `log`
+    by a thread of its own, so that it may take its time. An error in `log` is told, and costs this
+    logger the rest of the numbers; an error in `close` is told.
+    """
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Take what describes the whole fit, such as the size of a batch. Called once, before it.

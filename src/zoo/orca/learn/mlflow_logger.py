@@ -15,6 +15,7 @@ from typing import Any
 
 from zoo.errors import load_extra
 from zoo.orca.learn.loggers import Kind, Logger
+from zoo.orca.learn.steps import validation_name
 
 __all__ = ["MLflowLogger"]
 
@@ -22,7 +23,7 @@ _PARAMS, _METRICS = 100, 1000  # most that a tracking server takes at once
 _KEPT = 200_000
 _SEND_S, _RETRY_S = 5.0, 60.0
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class MLflowLogger(Logger):
@@ -131,12 +132,12 @@ class MLflowLogger(Logger):
         self._lost += len(self._waiting)
         self._waiting.clear()
         if self._lost:
-            logger.warning("MLflow run %s misses %d metrics", self.run_id, self._lost)
+            _log.warning("MLflow run %s misses %d metrics", self.run_id, self._lost)
         self._lost, self._next_send = 0, 0.0
         try:
             self._client.set_terminated(self.run_id, status="FAILED" if failed else "FINISHED")
-        except self._error as exc:
-            logger.warning("MLflow run %s could not be ended: %s", self.run_id, exc)
+        except Exception as exc:  # noqa: BLE001 - as above
+            _log.warning("MLflow run %s could not be ended: %s", self.run_id, exc)
 
     def _open(self) -> None:
         if self._sender is not None:
@@ -173,15 +174,15 @@ class MLflowLogger(Logger):
                 self._client.log_batch(self.run_id, metrics=batch)
                 del self._waiting[: len(batch)]
             self._failing, self._next_send = False, time.monotonic() + _SEND_S
-        except self._error as exc:
+        except Exception as exc:  # noqa: BLE001 - a store behind MLflow has errors of its own
             self._failing, self._next_send = True, time.monotonic() + _RETRY_S
             self._lost += max(0, len(self._waiting) - _KEPT)
             del self._waiting[:-_KEPT]
-            logger.warning("MLflow took no metrics, %d are kept: %s", len(self._waiting), exc)
+            _log.warning("MLflow took no metrics, %d are kept: %s", len(self._waiting), exc)
 
 
 def _metric_key(name: str, kind: Kind) -> str:
-    return _key(name if kind == "train" or name.startswith("val_") else f"val_{name}")
+    return _key(name if kind == "train" else validation_name(name))
 
 
 def _key(name: str) -> str:

@@ -1,21 +1,13 @@
-"""What a fit puts up with, and when it changes its ranks. No framework in here."""
+"""What a fit puts up with when ranks are lost."""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
-from zoo.cluster.meeting import Peer, Pulse
 from zoo.errors import InputError
 
-__all__ = ["Budget", "Growth", "Recovery", "Stalls"]
-
-_log = logging.getLogger(__name__)
-
-# What a change of ranks costs, before one was measured.
-_GUESS_S = 0.5
+__all__ = ["Recovery"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +23,11 @@ class Recovery:
             survives; None takes none besides the snapshots.
         round_share: Largest part of the time that changes of ranks may cost.
         stall_s: A rank that does one thing for so long is named in the log.
+        copies: Where ranks are on several hosts, the rows on each host's disk are copied to
+            another while the model trains, so that a host may be lost with its disk.
+        recomputed: Rows that are lost with all their copies are computed again by the query that
+            made them. "exact" ends the fit when it then gives other rows, or the same in another
+            order; "any" goes on with a warning, and some rows may be used twice in an epoch.
     """
 
     retries: int = 5
@@ -38,6 +35,8 @@ class Recovery:
     hold_s: float | None = 60.0
     round_share: float = 0.02
     stall_s: float = 120.0
+    copies: bool = True
+    recomputed: Literal["exact", "any"] = "exact"
 
     def __post_init__(self) -> None:
         if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
@@ -46,109 +45,7 @@ class Recovery:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} above 0", repr(value), "Correct it.")
-
-
-@dataclass
-class Budget:
-    """Counts losses.
-
-    Attributes:
-        recovery: The limits.
-        losses: When each happened.
-    """
-
-    recovery: Recovery
-    losses: list[float] = field(default_factory=list)
-
-    def spend(self, error: Exception) -> None:
-        """Count a loss.
-
-        Raises:
-            Exception: `error`, when too many were counted before.
-        """
-        now = time.monotonic()
-        self.losses = [t for t in self.losses if now - t < self.recovery.within_s]
-        if len(self.losses) >= self.recovery.retries:
-            if self.losses:
-                error.add_note(
-                    f"This was loss {len(self.losses) + 1} within {self.recovery.within_s:.0f} s; "
-                    f"Recovery(retries={self.recovery.retries}) puts up with no more."
-                )
-            raise error
-        self.losses.append(now)
-        _log.warning(
-            "going on after loss %d of at most %d: %s",
-            len(self.losses), self.recovery.retries, error,
-        )  # fmt: skip
-
-
-class Growth:
-    """Decides when a round should end because more ranks could take part.
-
-    A change costs a moment; it is worth it when the round before it was long against that. One
-    that brought nothing, because others took the slots, makes the next one wait longer.
-
-    Args:
-        share: Largest part of the time that changes may cost.
-    """
-
-    def __init__(self, share: float) -> None:
-        self._share, self._cost_s = share, _GUESS_S
-        self._asked: tuple[float, int] | None = None
-        self._training_since: float | None = None
-        self._patience = 1.0
-
-    def training(self) -> None:
-        """The ranks of a round take steps."""
-        now = time.monotonic()
-        if self._training_since is None and self._asked is not None:
-            self._cost_s, self._asked = now - self._asked[0], None
-        self._training_since = self._training_since or now
-
-    def wants_change(self, ranks: int, could: int) -> bool:
-        """Whether the round should end so that `could` instead of `ranks` take part."""
-        since, now = self._training_since, time.monotonic()
-        if since is None or now - since < self._patience * self._cost_s / self._share:
-            return False
-        _log.info("ending a round of %d ranks, for one of %d", ranks, could)
-        self._asked = (now, ranks)
-        return True
-
-    def ended(self) -> None:
-        """A round has ended."""
-        self._training_since = None
-
-    def begins(self, ranks: int) -> None:
-        """A round begins with so many ranks."""
-        if self._asked is None:
-            return
-        grew = ranks > self._asked[1]
-        self._patience = 1.0 if grew else 2.0 * self._patience
-
-
-class Stalls:
-    """Names ranks that do one thing for very long.
-
-    Args:
-        limit_s: What very long is.
-    """
-
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._said: dict[int, float] = {}
-
-    def look(self, world: Sequence[Peer], pulses: Mapping[int, Pulse]) -> None:
-        """Look at the last signs of life."""
-        now = time.monotonic()
-        for peer in world:
-            facts = pulses[peer.rank].facts if peer.rank in pulses else {}
-            long = facts.get("for_s", 0.0)
-            if long < self._limit_s or facts.get("doing") == "waiting for other ranks":
-                continue
-            if now - self._said.get(peer.rank, -self._limit_s) < self._limit_s:
-                continue
-            self._said[peer.rank] = now
-            _log.warning(
-                "%s has been %s for %.0f s (epoch %s, step %s); the others wait for it",
-                peer.where, facts["doing"], long, facts.get("epoch"), facts.get("step"),
-            )  # fmt: skip
+        if not isinstance(self.copies, bool):
+            raise InputError("copies as True or False", repr(self.copies), "Correct it.")
+        if self.recomputed not in ("exact", "any"):
+            raise InputError("recomputed as 'exact' or 'any'", repr(self.recomputed), "Correct it.")

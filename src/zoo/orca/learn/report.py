@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
-from zoo.orca.learn.loop import EpochStats
+from zoo.orca.learn.steps import EpochStats
 
-__all__ = ["FitReport", "RankTimes", "RoundFacts", "rank_times"]
+__all__ = ["End", "FitReport", "RankTimes", "RoundFacts", "rank_times"]
 
-# Rounds end so when nothing was lost.
-_GOOD_ENDS = ("done", "ranks changed")
 # What would show as 0.00 s is not shown.
 _SHOWN_S = 0.005
+
+
+class End(StrEnum):
+    """Why a round ended."""
+
+    DONE = "done"
+    """The work is done."""
+    CHANGED = "ranks changed"
+    """More ranks could take part, so all agreed to leave."""
+    RANK_LOST = "a rank was lost"
+    """A rank is gone; the others gave what they held."""
+    SHARDS_LOST = "shards were lost"
+    """Rows are gone with the disk that held them."""
+    NOT_BEGUN = "a task was lost before it began"
+    """A task is gone before all ranks were there."""
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether the round was cut short."""
+        return self not in (End.DONE, End.CHANGED)
 
 
 @dataclass(frozen=True)
@@ -59,7 +79,7 @@ class RoundFacts:
     ranks: int
     start_s: float
     seconds: float
-    ended: str
+    ended: End
 
 
 @dataclass(frozen=True)
@@ -124,7 +144,11 @@ class FitReport:
     @property
     def losses(self) -> int:
         """Rounds that were cut short."""
-        return sum(r.ended not in _GOOD_ENDS for r in self.rounds)
+        return sum(r.ended.is_loss for r in self.rounds)
+
+    def _repr_html_(self) -> str:
+        """The text, for notebooks."""
+        return f"<pre>{html.escape(str(self))}</pre>"
 
     def __str__(self) -> str:
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"

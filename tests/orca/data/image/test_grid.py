@@ -58,6 +58,17 @@ def test_normalised_floats_are_stretched() -> None:
     assert drawn.max() == 255
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
+def test_deep_images_are_stretched(dtype: str) -> None:
+    ramp = np.linspace(1000, 4000, 100).reshape(10, 10).astype(dtype)
+    buffer = io.BytesIO()
+    Image.fromarray(ramp).save(buffer, "TIFF")
+    for cell in (ramp, buffer.getvalue()):
+        drawn = tile(grid_of(cell), 0)
+        assert (drawn.min(), drawn.max()) == (0, 255)
+        assert len(np.unique(drawn)) > 90
+
+
 @pytest.mark.parametrize("cell", [np.eye(10, dtype=bool), np.eye(10)[:, :, None], np.eye(10)[None]])
 def test_grey_pictures_with_sharp_pixels(cell: np.ndarray) -> None:
     drawn = tile(grid_of(cell), 0)

@@ -14,7 +14,13 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from zoo.errors import ColumnError, InputError
-from zoo.orca.data.image.image_frame import _nested, read_images, transform_images
+from zoo.orca.data.image.image_frame import (
+    _checked,
+    _nested,
+    _Work,
+    read_images,
+    transform_images,
+)
 from zoo.orca.data.image.ndarray_codec import encode_ndarray
 from zoo.orca.data.image.pipeline import ImagePipeline
 from zoo.orca.data.image.transforms import (
@@ -26,7 +32,7 @@ from zoo.orca.data.image.transforms import (
     Resize,
     ToCHW,
 )
-from zoo.orca.data.plan import plan_columns
+from zoo.orca.data.tensors.plan_columns import plan_columns
 
 needs_spark = pytest.mark.spark
 SMALL = ImagePipeline(Resize(4, 5), ToCHW())
@@ -148,6 +154,12 @@ def test_nothing_to_read(tmp_path: Path, name: str) -> None:
         read_images(tmp_path / name)
 
 
+@pytest.mark.parametrize("number", [0, -1, 1.5, True])
+def test_partitions_that_cannot_be(tmp_path: Path, number: Any) -> None:
+    with pytest.raises(InputError, match="min_partitions"):
+        read_images(tmp_path, min_partitions=number)
+
+
 def test_no_path_at_all() -> None:
     with pytest.raises(InputError, match="no path"):
         read_images([])
@@ -217,6 +229,8 @@ def test_boxes_move_in_their_column(frame: DataFrame) -> None:
     made = transform_images(frame, pipeline, boxes="boxes").frame
     assert made.columns == frame.columns
     assert [row["boxes"] for row in made.collect()] == [[[0.5, 0.0, 1.0, 1.0, 7.0]]] * 12
+    with pytest.raises(InputError, match="Name two"):
+        transform_images(frame, pipeline, boxes="boxes", output="boxes")
 
 
 @needs_spark
@@ -381,6 +395,7 @@ def test_a_thousand_mutated_images_are_each_counted_once(
         ({"image": "number"}, "bytes of image files in column 'number'"),
         ({"boxes": "number"}, "arrays of arrays in column 'number'"),
         ({"boxes": "labels"}, "column 'labels'"),
+        ({"path": "name"}, "column 'name'"),
     ],
 )
 def test_columns_that_cannot_be(frame: DataFrame, settings: dict[str, Any], said: str) -> None:
@@ -409,6 +424,13 @@ def test_jpeg_has_no_alpha(frame: DataFrame) -> None:
 
 
 # Packing
+
+
+def test_whole_numbers_stay_what_they_are() -> None:
+    work = _Work(ImagePipeline(ToCHW()), "fail", None, False, rank=1, whole=True)
+    assert _checked(np.array([2**24]), work).tolist() == [2**24]
+    with pytest.raises(InputError, match=r"2\*\*24; received int64"):
+        _checked(np.array([2**24 + 1]), work)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from zoo.orca.data.image import (
     ParquetDataset,
     SchemaField,
     decode_ndarray,
+    parquet_dataset,
     read_parquet,
     write_parquet,
 )
@@ -314,3 +315,16 @@ def test_every_public_name_can_be_had() -> None:
     assert all(getattr(face, name) is not None for name in face.__all__)
     with pytest.raises(AttributeError, match="write_png"):
         _ = face.write_png
+
+
+@pytest.mark.parametrize(
+    "settings", [{"transforms": len}, {"config": {"rank": 0}}, {"batch_size": 2}]
+)
+def test_settings_that_a_frame_has_no_use_for(tmp_path: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"for format 'spark'; received .*{next(iter(settings))}"):
+        read_parquet("spark", str(tmp_path), **settings)
+
+
+def test_writers_are_where_older_programs_look() -> None:
+    for name in ("write_from_directory", "write_mnist", "write_voc"):
+        assert getattr(parquet_dataset, name) is getattr(face, name)

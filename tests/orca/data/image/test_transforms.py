@@ -352,3 +352,10 @@ def test_steps_are_values() -> None:
 def test_names_are_those_of_the_table() -> None:
     steps = [name for name in transforms.__all__ if name not in ("ArrayStep", "PictureStep")]
     assert not [name for name in steps if f"`{name}`" not in str(transforms.__doc__)]
+
+
+def test_step_that_is_always_done_stays_in_evaluation() -> None:
+    always, sometimes = (RandomApply(RandomCrop(24), probability) for probability in (1.0, 0.5))
+    assert always.without_chance() == (CenterCrop(24),)
+    assert sometimes.without_chance() == ()
+    assert (always.size_after(None), sometimes.size_after(None)) == ((24, 24), None)

@@ -58,42 +58,80 @@ def test_mangle_dupe_cols_only_true_and_parse_dates_only_false(keywords: dict[st
     assert isinstance(caught.value, ContractError)
 
 
-def test_mangle_dupe_cols_true_and_parse_dates_false_are_nothing_to_spark() -> None:
-    assert not csv_keywords({"mangle_dupe_cols": True, "parse_dates": False}).options
+def test_keywords_of_the_parser_are_passed_on() -> None:
+    given = {"quotechar": "'", "escapechar": "!", "comment": "#", "na_values": None}
+    found = csv_keywords({**given, "mangle_dupe_cols": True, "parse_dates": False})
+    assert found.parser == {"quotechar": "'", "escapechar": "!", "comment": "#"}
 
 
-def test_sep_quotechar_and_escapechar_are_mapped_to_spark() -> None:
-    found = csv_keywords({"sep": "|", "quotechar": "'", "escapechar": "!", "comment": "#"})
-    assert found.spark_options == {"sep": "|", "quote": "'", "escape": "!", "comment": "#"}
+def test_keywords_of_how_pandas_works_say_nothing_of_the_rows() -> None:
+    found = csv_keywords({"low_memory": False, "memory_map": True, "multiLine": True})
+    assert found == csv_keywords({})
 
 
-def test_two_quotes_stand_for_one_unless_escapechar_says_otherwise() -> None:
-    assert csv_keywords({}).spark_options["escape"] == '"'
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("seperator", "sep"),
+        ("delimeter", "delimiter"),
+        ("usecol", "usecols"),
+        ("dtypes", "dtype"),
+        ("skip_rows", "skiprows"),
+        ("na_value", "na_values"),
+        ("nullValue", "na_values"),
+        ("header_", "header"),
+        ("mode", "on_bad_lines"),
+        ("charset", "encoding"),
+        ("inferSchema", "dtype"),
+        ("schema", "names"),
+    ],
+)
+def test_an_unknown_keyword_is_refused_with_the_nearest_name(name: str, nearest: str) -> None:
+    with pytest.raises(InputError, match=f"unknown ones: {name}.*{name} -> {nearest}"):
+        csv_keywords({name: None})
 
 
-def test_other_keywords_are_passed_to_spark() -> None:
-    found = csv_keywords({"multiLine": True, "maxColumns": 7, "engine": "c", "locale": None})
-    passed = {name: found.spark_options.get(name) for name in ["multiLine", "maxColumns", "engine"]}
-    assert passed == {"multiLine": "true", "maxColumns": "7", "engine": "c"}
-    assert "locale" not in found.spark_options
+def test_an_unknown_keyword_like_no_other_is_refused_too() -> None:
+    with pytest.raises(InputError, match="unknown ones: zzz. Leave them out"):
+        csv_keywords({"zzz": 1})
 
 
-def test_an_option_is_found_whatever_its_case() -> None:
-    assert csv_keywords({"MULTILINE": True}).option("multiLine") == "true"
-    assert csv_keywords({"charset": "UTF-16"}).option("encoding", "charset") == "UTF-16"
-    assert csv_keywords({}).option("lineSep") is None
-
-
-@pytest.mark.parametrize("name", ["skiprows", "nrows", "na_values", "schema"])
-def test_keywords_that_spark_would_ignore_are_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["nrows", "converters", "skipfooter", "chunksize", "engine"])
+def test_keywords_of_the_pandas_backend_only_are_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"{name}.*pandas_read_backend = 'pandas'"):
         csv_keywords({name: 1})
+    assert csv_keywords({name: None}) == csv_keywords({})
 
 
-@pytest.mark.parametrize("sep", [r"\s+", 3])
-def test_sep_is_a_text_and_no_pattern(sep: object) -> None:
-    with pytest.raises(InputError, match="sep as the text"):
-        csv_keywords({"sep": sep})
+@pytest.mark.parametrize(
+    ("sep", "pattern"),
+    [
+        (";", ";"),
+        (r"\s+", r"\s+"),
+        ("||", r"\|\|"),
+        ("::", "::"),
+        ("[;,]", "[;,]"),
+        ("**", r"\*\*"),
+    ],
+)
+def test_a_long_sep_is_a_pattern_unless_that_makes_no_sense(sep: str, pattern: str) -> None:
+    assert csv_keywords({"sep": sep}).sep == pattern
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"sep": 3}, "sep as the text"),
+        ({"sep": ""}, "sep as the text"),
+        ({"sep": None}, "one sep"),
+        ({"sep": ",", "delimiter": ";"}, "one sep"),
+        ({"encoding": "nosuch"}, "an encoding that Python knows"),
+        ({"on_bad_lines": "ignore"}, "on_bad_lines 'error', 'warn' or 'skip'"),
+    ],
+)
+def test_values_that_a_keyword_cannot_have(keywords: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        csv_keywords(keywords)
 
 
 @pytest.mark.parametrize("index_col", [1.5, True, ["a", None]])

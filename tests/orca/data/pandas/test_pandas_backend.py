@@ -63,9 +63,9 @@ def test_files_in_an_archive(tmp_path: Path) -> None:
 
 
 def test_packed_files(write: Write) -> None:
-    path = write(gzip.compress(b"a\n1\n"), "a.csv.gz")
-    (frame,) = read_csv(path).collect()
-    assert frame["a"].tolist() == [1]
+    for name in ["a.csv.gz", "a.CSV.GZ"]:
+        (frame,) = read_csv(write(gzip.compress(b"a\n1\n"), name)).collect()
+        assert frame["a"].tolist() == [1]
 
 
 def test_a_missing_path_says_no_such_file(tmp_path: Path) -> None:
@@ -112,3 +112,5 @@ def test_parquet(tmp_path: Path) -> None:
     assert frame.to_dict("list") == {"b": ["x"]}
     (frame,) = read_parquet(path, schema="a DOUBLE, b STRING").collect()
     assert frame["a"].dtype == "float64"
+    with pytest.raises(InputError, match="DDL"):
+        read_parquet(path, schema="a NOSUCH")

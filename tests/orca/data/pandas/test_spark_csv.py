@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from zoo.errors import InputError
-from zoo.orca.data.pandas import read_csv
+from zoo.orca.data.pandas import read_csv, read_parquet
 
 pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("spark")]
 
@@ -109,10 +109,10 @@ def test_dates_are_datetime64(write: Write) -> None:
     assert frame["t"][0] == pd.Timestamp("2020-01-02 03:04:05")
 
 
-def test_options_of_spark_are_passed_on(write: Write) -> None:
+def test_a_line_break_in_quotes_is_part_of_the_value(write: Write) -> None:
     path = write('a,b\n"x\ny",1\n')
-    assert read(path, multiLine=True)["a"].tolist() == ["x\ny"]
-    assert len(read(path)) == 2
+    for keywords in [{}, {"multiLine": True}]:
+        assert read(path, **keywords)["a"].tolist() == ["x\ny"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_options_of_spark_are_passed_on(write: Write) -> None:
         ("a,b\n1,2", "open.csv", {}),
         (gzip.compress(b"a,b\n1,2\n", mtime=0), "x.csv.gz", {}),
         (bz2.compress(b"a,b\n1,2\n"), "x.csv.bz2", {}),
-        ("a,b\n1,2\n".encode("utf-16"), "utf16.csv", {"encoding": "UTF-16", "multiLine": True}),
+        ("a,b\n1,2\n".encode("utf-16"), "utf16.csv", {"encoding": "UTF-16"}),
     ],
 )
 def test_forms_of_a_text_file(
@@ -183,10 +183,20 @@ def test_names_of_files_may_hold_all_else(write: Write, name: str) -> None:
 
 
 def test_failures_of_spark_come_with_a_hint(write: Write, caplog: pytest.LogCaptureFixture) -> None:
-    path = write("a,b\n1,2\n1,2,3\n")
-    with caplog.at_level(logging.WARNING, "zoo"), pytest.raises(Exception, match="FAILFAST"):
-        read_csv(path, mode="FAILFAST")
+    path = write("no parquet", "a.parquet")
+    with caplog.at_level(logging.WARNING, "zoo"), pytest.raises(Exception, match="Parquet"):
+        read_parquet(path)
     assert "OrcaContext.pandas_read_backend = 'pandas'" in caplog.text
+
+
+def test_an_error_of_a_task_arrives_as_it_is(write: Write) -> None:
+    with pytest.raises(InputError, match=r"saw 3.*on_bad_lines='skip'"):
+        read_csv(write("a,b\n1,2\n1,2,3\n"))
+
+
+def test_a_schema_that_the_values_do_not_fit_is_an_error(write: Write) -> None:
+    with pytest.raises(InputError, match="values of column 'b' that fit int64"):
+        read_csv(write("1,7\n2,x\n"), names="a INT, b INT")
 
 
 def test_files_with_other_columns_are_an_error_that_names_the_file(write: Write) -> None:

@@ -77,21 +77,6 @@ def test_two_small_files_are_two_partitions(spark: SparkSession, write: Write) -
 
 
 @pytest.mark.spark
-def test_more_scans_than_can_be_planned_say_that_order_is_lost(
-    write: Write,
-    small_splits: SparkSession,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(ordered_scan, "_MAX_SCANS", 1)
-    paths = counted(write, [1, 1000, 2], ["a.csv", "b.csv", "c.csv"])
-    with caplog.at_level(logging.WARNING, "zoo"):
-        shards = read_csv(paths).collect()
-    assert sorted(numbers(shards)) == list(range(1003))
-    assert "to keep the order" in caplog.text
-
-
-@pytest.mark.spark
 def test_a_file_system_of_hadoop(write: Write, tmp_path: Path, small_splits: SparkSession) -> None:
     counted(write, [3, 900, 1, 2], ["in 1.csv", "in 2.csv", "in 10.csv", "in 11.csv"])
     write("x", "_SUCCESS")
@@ -99,6 +84,63 @@ def test_a_file_system_of_hadoop(write: Write, tmp_path: Path, small_splits: Spa
     settings.set("fs.viewfs.mounttable.zoo.link./data", f"file://{tmp_path}")
     for path in ["viewfs://zoo/data", "viewfs://zoo/data/in *.csv"]:
         assert numbers(read_csv(path).collect()) == list(range(906))
+
+
+QUOTED = "".join(f'{n},"{"line, of {n}" * (n % 5)}\n"\n' for n in range(4000))
+
+
+@pytest.mark.spark
+def test_a_large_file_with_line_breaks_in_quotes_is_cut_between_records(
+    write: Write, small_splits: SparkSession
+) -> None:
+    path = write("n,text\n" + QUOTED)
+    shards = read_csv(path).collect()
+    assert len(shards) > 4
+    pd.testing.assert_frame_equal(pd.concat(shards, ignore_index=True), pd.read_csv(path))
+
+
+@pytest.mark.spark
+def test_the_same_on_a_file_system_of_hadoop(
+    write: Write, tmp_path: Path, small_splits: SparkSession
+) -> None:
+    path = write("n,text\n" + QUOTED, "q.csv")
+    settings = small_splits.sparkContext._jsc.hadoopConfiguration()
+    # A table of its own: Hadoop keeps the file systems that it has opened.
+    settings.set("fs.viewfs.mounttable.quoted.link./here", f"file://{tmp_path}")
+    shards = read_csv("viewfs://quoted/here/q.csv").collect()
+    pd.testing.assert_frame_equal(pd.concat(shards, ignore_index=True), pd.read_csv(path))
+
+
+@pytest.mark.spark
+def test_a_large_file_that_cannot_be_cut_is_one_partition(
+    write: Write, small_splits: SparkSession
+) -> None:
+    text = "n,text\n" + QUOTED
+    for data, keywords in [
+        (text.encode("utf-16"), {"encoding": "utf-16"}),
+        (text.encode(), {"comment": "#"}),
+    ]:
+        (frame,) = read_csv(write(data), **keywords).collect()
+        assert frame["n"].tolist() == list(range(4000))
+
+
+@pytest.mark.spark
+def test_a_column_has_one_type_in_all_shards(write: Write, small_splits: SparkSession) -> None:
+    lines = [f"{n},{n}" for n in range(9000)] + ["x,"]
+    shards = read_csv(write("\n".join(["a,b", *lines]))).collect()
+    assert len(shards) > 2
+    assert {tuple(map(str, shard.dtypes)) for shard in shards} == {("object", "float64")}
+    assert shards[0]["a"][1] == "1"
+
+
+@pytest.mark.spark
+def test_large_json_is_cut_at_its_lines(write: Write, small_splits: SparkSession) -> None:
+    lines = [f'{{"n": {n}, "text": "a\\nb"}}' for n in range(4000)]
+    shards = read_json(write("\n".join(lines), "a.json")).collect()
+    assert len(shards) > 4
+    assert numbers(shards) == list(range(4000))
+    (frame,) = read_json(write(f"[{','.join(lines)}]", "b.json")).collect()
+    assert frame["n"].tolist() == list(range(4000))
 
 
 @pytest.mark.spark
@@ -138,7 +180,7 @@ def test_json_columns_are_matched_by_name(spark: SparkSession, write: Write) -> 
     ("text", "keywords", "message"),
     [
         ("{]\n", {}, "a JSON object on each line"),
-        ("", {}, "a JSON object on each line"),
+        ("", {}, "JSON objects, one on each line"),
         ("{}", {"orient": "split"}, "orient='records'"),
         ("{}", {"nrows": 1}, "nrows"),
         ("{}", {"schema": 3}, "StructType"),
@@ -167,6 +209,33 @@ def test_parquet_keeps_the_order_of_files(spark: SparkSession, tmp_path: Path) -
     shards = read_parquet(str(tmp_path)).collect()
     assert numbers(shards) == list(range(5043))
     assert shards[0].dtypes.to_dict() == {"n": "int64", "x": "float64"}
+
+
+@pytest.mark.spark
+def test_more_scans_than_can_be_planned_say_that_order_is_lost(
+    tmp_path: Path,
+    small_splits: SparkSession,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(ordered_scan, "_MAX_SCANS", 1)
+    parquet(tmp_path, [1, 9000, 2])
+    with caplog.at_level(logging.WARNING, "zoo"):
+        shards = read_parquet(str(tmp_path)).collect()
+    assert sorted(numbers(shards)) == list(range(9003))
+    assert "to keep the order" in caplog.text
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"filters": []}, "filters.*pandas_read_backend"), ({"mergeshema": True}, "mergeSchema")],
+)
+def test_parquet_keywords_that_spark_would_pass_over_are_refused(
+    spark: SparkSession, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read_parquet(parquet(tmp_path, [3])[0], **options)
 
 
 @pytest.mark.spark

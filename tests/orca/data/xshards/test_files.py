@@ -209,5 +209,14 @@ def test_pickles_that_are_not_there(spark: SparkSession, tmp_path: Path) -> None
         XShards.load_pickle(tmp_path / "nowhere")
 
 
+def test_pickles_in_an_open_folder_wait_for_a_word(spark: SparkSession, tmp_path: Path) -> None:
+    place = tmp_path / "one"
+    SparkXShards(spark.sparkContext.parallelize([{1, 2}], 1)).save_pickle(place)
+    place.chmod(0o777)
+    with pytest.raises(InputError, match="not everybody can write"):
+        XShards.load_pickle(place)
+    assert XShards.load_pickle(place, trusted=True).collect() == [{1, 2}]
+
+
 def test_hadoop_knows_the_storage_of_amazon_by_another_name() -> None:
     assert hadoop_path(locate("/a b/[c]")) == "file:///a b/[c]"

@@ -3,6 +3,7 @@
 import gc
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_collecting_in_the_middle_of_calls_to_the_jvm_does_no_harm(spark: SparkS
         gc.set_threshold(*before)
 
 
-def test_forgetting_after_stop_and_at_exit_is_silent(fresh_python: Callable[..., Any]) -> None:
+def test_errors_and_forgetting_print_nothing(fresh_python: Callable[..., Any]) -> None:
     done = fresh_python(
         """
 import gc, numpy as np, time
@@ -134,6 +135,10 @@ from zoo.orca import init_orca_context, stop_orca_context
 from zoo.orca.data import XShards
 init_orca_context(cores=1, memory="512m", conf={"spark.ui.enabled": "false"})
 shards, others = XShards.partition(np.arange(4), 2), XShards.partition(np.arange(4), 2)
+try:
+    shards.transform_shard(lambda shard: 1 / 0)
+except ZeroDivisionError:
+    pass
 stop_orca_context()
 try:
     shards.collect()
@@ -184,7 +189,7 @@ def test_error_of_a_function_arrives_with_its_type_and_shard() -> None:
     assert caught.value.code == 42
     assert "shard 0 of partition 1" in caught.value.__notes__[0]
     assert "in fail_at_three" in str(caught.value.__cause__)
-    assert "zoo-carried" not in f"{caught.value.__notes__}{caught.value.__cause__}"
+    assert "Number" not in f"{caught.value.__notes__}{caught.value.__cause__}"
 
 
 def test_error_names_the_shard_within_its_partition(spark: SparkSession) -> None:
@@ -201,7 +206,18 @@ def test_error_in_a_job_of_the_user_names_the_shard(monkeypatch: pytest.MonkeyPa
     with pytest.raises((Py4JError, PySparkException)) as caught:
         lazy.rdd.count()
     assert "Raised by shard 0 of partition 1" in str(caught.value)
-    assert "zoo-carried" not in str(caught.value)
+    assert "Number" not in str(caught.value)
+
+
+def test_error_is_shown_with_one_traceback_of_the_task() -> None:
+    with pytest.raises(Strange) as caught:
+        XShards.partition(np.arange(6), 3).transform_shard(fail_at_three)
+    # From the task to here: nothing of Spark, and nothing that is packed.
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.count("Traceback (most recent call last)") == 2
+    assert max(map(len, shown.splitlines())) < 200
+    assert not any(word in shown for word in ("Py4J", "org.apache", "Number"))
+    assert caught.value.__context__ is None
 
 
 def test_error_that_cannot_be_pickled_arrives_with_its_message(lists: SparkXShards) -> None:
@@ -222,6 +238,17 @@ def test_error_with_much_in_it_arrives_as_text(lists: SparkXShards) -> None:
 
     with pytest.raises(RankError, match="shard 0 of partition"):
         lists.transform_shard(fail)
+
+
+def test_error_with_a_long_text_and_a_note_arrives(lists: SparkXShards) -> None:
+    def fail(shard: Any) -> None:
+        error = ValueError("begin" + "x" * 100_000)
+        error.add_note("a note of the user")
+        raise error
+
+    with pytest.raises(ValueError, match="begin") as caught:
+        lists.transform_shard(fail)
+    assert len(str(caught.value)) == 100_005
 
 
 @pytest.mark.parametrize("error", [StopIteration, KeyError, AssertionError])

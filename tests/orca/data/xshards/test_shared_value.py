@@ -21,7 +21,7 @@ def test_value_stays_after_unpersist(spark: SparkSession) -> None:
 
 
 def test_without_spark_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.cluster.session.active_context", lambda: None)
+    monkeypatch.setattr("zoo.cluster.session.lifecycle.active_context", lambda: None)
     with pytest.raises(RuntimeError, match=r"init_orca_context\(\)"):
         SharedValue(1)
     with pytest.raises(RuntimeError, match="No active SparkContext"):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from zoo.cluster.session import nodes_and_cores
+from zoo.cluster.session.lifecycle import nodes_and_cores
 from zoo.cluster.settings import settings
 from zoo.orca.data import SharedValue, SparkXShards, XShards
 from zoo.orca.data.ray_xshards import RayXShards

@@ -12,8 +12,13 @@ from pyspark.sql import DataFrame, SparkSession
 from torch import nn
 
 from zoo.orca.learn.pytorch import Estimator
-from zoo.orca.learn.pytorch.gradients import FlatGradients, RunningStatistics, clip
-from zoo.orca.learn.spark_estimator import GradientLimits
+from zoo.orca.learn.pytorch.gradients import (
+    FlatGradients,
+    RunningStatistics,
+    clip,
+    sparse_parameters,
+)
+from zoo.orca.learn.steps import GradientLimits
 
 # Ranks cannot import a test module by its name.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -191,6 +196,25 @@ def test_sparse_gradients_are_gathered_dense() -> None:
 
 def norms() -> nn.Module:
     return nn.Sequential(nn.BatchNorm1d(2), nn.Sequential(nn.BatchNorm1d(2, affine=False)))
+
+
+def test_sparse_gradients_come_back_for_the_rows_that_any_rank_looked_up() -> None:
+    """Row 1 was looked up, and its gradient is zero: an optimizer moves it all the same."""
+    ranks = [nn.Embedding(5, 2, sparse=True) for _ in range(2)]
+    made = [FlatGradients([r.weight], sparse_parameters(r)) for r in ranks]
+    for rank, item, scale in zip(ranks, (3, 1), (2.0, 0.0), strict=True):
+        (rank(torch.tensor([item])).sum() * scale).backward()
+    for gradients in made:
+        gradients.gather()
+    for own, other in zip(made[0].arrays, made[1].arrays, strict=True):
+        own += other
+    made[0].scatter(2.0)
+    grad = ranks[0].weight.grad
+    assert grad is not None
+    assert grad.is_sparse
+    assert grad.coalesce().indices().tolist() == [[1, 3]]
+    assert grad.to_dense().tolist() == [[0, 0], [0, 0], [0, 0], [1, 1], [0, 0]]
+    torch.optim.SparseAdam([ranks[0].weight]).step()
 
 
 def test_running_statistics_are_a_mean_by_rows() -> None:

@@ -26,11 +26,13 @@ from zoo.orca.learn.pytorch import Estimator
 
 model = nn.Linear(1, 1)
 optimizer = torch.optim.Adam(model.parameters(), lr=9.0)
-Estimator.from_torch(model=model, optimizer=optimizer).load({path!r})
-print(model.weight.tolist(), optimizer.param_groups[0]["lr"], len(optimizer.state))
+built = Estimator.from_torch(model=model, optimizer=optimizer).load({path!r})._built
+optimizer = built.optimizer
+print(built.model.weight.tolist(), optimizer.param_groups[0]["lr"], len(optimizer.state))
 """
 
 
+@pytest.mark.slow
 def test_saved_state_is_loaded_by_a_fresh_process(tmp_path: Path, fresh_python: Any) -> None:
     model = nn.Linear(1, 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
@@ -99,6 +101,14 @@ def test_file_of_another_optimizer_is_not_loaded(tmp_path: Path) -> None:
     assert torch.equal(model.weight, before)
 
 
+def test_weights_are_loaded_without_an_optimizer(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1)
+    adam = torch.optim.Adam(model.parameters())
+    path = Estimator.from_torch(model=model, optimizer=adam).save(str(tmp_path / "model"))
+    other = Estimator.from_torch(model=lambda config: nn.Linear(1, 1)).load(path)
+    assert torch.equal(other.get_model().weight, model.weight)
+
+
 @pytest.mark.parametrize("dump", [pickle.dumps, lambda obj: saved(obj)])
 def test_malicious_file_is_not_executed(tmp_path: Path, dump: Callable[[Any], bytes]) -> None:
     (tmp_path / "model").write_bytes(dump({"model": Malicious(tmp_path / "touched")}))
@@ -111,3 +121,10 @@ def saved(what: Any) -> bytes:
     buffer = io.BytesIO()
     torch.save(what, buffer)
     return buffer.getvalue()
+
+
+def test_an_estimator_shows_how_far_it_is(tmp_path: Path) -> None:
+    est = estimator()
+    assert repr(est) == "<TorchEstimator on pytorch: nothing trained so far>"
+    est.load(est.save(str(tmp_path / "model")))
+    assert repr(est) == "<TorchEstimator on pytorch: 0 epochs trained>"

@@ -195,6 +195,8 @@ class Fails(nn.Module):
         self.log, self.calls = log, 0
 
     def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if "PYTHON_WORKER_FACTORY_SECRET" not in os.environ:  # tried on the driver
+            return nn.functional.mse_loss(output, target)
         self.calls += 1
         with self.log.open("a") as file:
             file.write(f"{self.calls}\n")

@@ -1,5 +1,6 @@
 """Losses: of several outputs, with weights of their own, and what a batch weighs among others."""
 
+import functools
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,13 @@ from zoo.errors import InputError
 from zoo.orca.learn.metrics import MAE
 from zoo.orca.learn.pytorch import Estimator
 from zoo.orca.learn.pytorch.batches import Batch
-from zoo.orca.learn.pytorch.losses import LossPerOutput, compute_loss, loss_weight
+from zoo.orca.learn.pytorch.losses import (
+    LossPerOutput,
+    Weighed,
+    compute_loss,
+    loss_weight,
+    weigh_loss,
+)
 
 # Ranks cannot import a test module by its name.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -88,11 +95,98 @@ def test_loss_that_is_not_one_number_is_refused(value: Any) -> None:
         compute_loss(Given(lambda output, target: value), torch.ones(2), (torch.ones(2),))
 
 
-def test_broadcast_in_a_loss_is_refused() -> None:
-    with pytest.raises(InputError, match=r"\(4, 1\) and \(4,\)"):
-        compute_loss(Given(nn.MSELoss()), torch.ones(4, 1), (torch.ones(4),))
-    with pytest.raises(InputError, match=r"\(4, 1\) and \(4,\)"):
-        compute_loss(Given(LossPerOutput([nn.MSELoss()])), torch.ones(4, 1), (torch.ones(4),))
+# Shapes
+
+OUTPUT, TARGET = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 0.0, 0.0])
+
+
+def own(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return ((output - target) ** 2).mean()
+
+
+def own_with_torch(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return nn.functional.mse_loss(output, target)
+
+
+class OwnModule(nn.Module):
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return own(output, target)
+
+
+class OwnMSE(nn.MSELoss):
+    """A subclass, whose `forward` may be anything."""
+
+
+LOSSES = [nn.MSELoss(), own, own_with_torch, OwnModule(), OwnMSE(), LossPerOutput([nn.MSELoss()])]
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.int64])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_one_column_and_its_numbers_are_one_reading(loss: Any, kind: torch.dtype) -> None:
+    target = TARGET.to(kind)
+    for output, targets in ((OUTPUT[:, None], target), (OUTPUT, target[:, None])):
+        assert compute_loss(Given(loss), output, (targets,)) == pytest.approx(20 / 3)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.int64])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_rows_are_not_compared_with_other_rows(loss: Any, kind: torch.dtype) -> None:
+    with pytest.raises(InputError, match=r"of one shape.*\(3, 3\) and \(3,\)"):
+        compute_loss(Given(loss), torch.ones(3, 3), (torch.ones(3, dtype=kind),))
+
+
+@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.L1Loss(), nn.BCELoss(), own_with_torch])
+def test_columns_are_not_compared_with_one(loss: Any) -> None:
+    with pytest.raises(InputError, match=r"of one shape.*\(3, 2\) and \(3, 1\)"):
+        compute_loss(Given(loss), torch.ones(3, 2), (torch.ones(3, 1),))
+
+
+def test_functions_that_bring_shapes_together_get_what_they_expect() -> None:
+    def squeezes(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        assert (output.ndim, target.ndim) == (2, 1)
+        return own(output.squeeze(1), target)
+
+    def lifts(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return own(output, target.unsqueeze(1))
+
+    for loss in (squeezes, lifts):
+        assert compute_loss(Given(loss), OUTPUT[:, None], (TARGET,)) == pytest.approx(20 / 3)
+
+
+def pinball(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    apart = target[:, None] - output
+    return torch.maximum(apart * 0.5, apart * -0.5).mean()
+
+
+def pairs(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    far = output[:, None] - output
+    near = target[:, None] - target
+    return ((far - near) ** 2).mean()
+
+
+def focal(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    each = nn.functional.cross_entropy(output, target, reduction="none")
+    return ((1 - (-each).exp()) ** 2 * each).mean()
+
+
+def picked(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return -output.log_softmax(1)[torch.arange(len(target)), target].mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "output", "target"),
+    [
+        (pinball, torch.randn(3, 3), torch.randn(3)),
+        (pairs, torch.randn(3), torch.randn(3)),
+        (focal, torch.randn(3, 3), torch.tensor([0, 1, 2])),
+        (picked, torch.randn(3, 3), torch.tensor([0, 1, 2])),
+        (nn.CrossEntropyLoss(), torch.randn(3, 3), torch.tensor([0, 1, 2])),
+        (nn.MultiMarginLoss(), torch.randn(3, 3), torch.tensor([0, 1, 2])),
+    ],
+)
+def test_what_is_meant_is_let_alone(loss: Any, output: torch.Tensor, target: torch.Tensor) -> None:
+    assert compute_loss(Given(loss), output, (target,)) == loss(output, target)
 
 
 # Weights
@@ -120,6 +214,77 @@ WEIGHTS = torch.tensor([1.0, 2.0, 4.0])
 )
 def test_what_a_batch_weighs(loss: Any, target: torch.Tensor, weight: float) -> None:
     assert loss_weight(loss, batch(target)) == weight
+
+
+def weighed(loss: Any, output: torch.Tensor, target: torch.Tensor) -> Weighed:
+    return weigh_loss(Given(loss), output, (target,))
+
+
+SCORES = torch.randn(4, 3)
+
+
+def in_classes(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(output, target, weight=WEIGHTS)
+
+
+def log_classes(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return 2 * nn.functional.nll_loss(output.log_softmax(1), target, WEIGHTS, ignore_index=2)
+
+
+def several(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    first = nn.functional.mse_loss(output[:, 0], target.float())
+    return first + 0.3 * nn.functional.cross_entropy(output, target) - own(output[:, 1], target) / 2
+
+
+def in_pairs(output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    total = nn.functional.cross_entropy(output, target, weight=WEIGHTS, reduction="sum")
+    return total, WEIGHTS[target].sum()
+
+
+@pytest.mark.parametrize(
+    ("loss", "weight"),
+    [
+        (in_classes, 11.0),
+        (functools.partial(nn.functional.cross_entropy, weight=WEIGHTS), 11.0),
+        (log_classes, 3.0),
+        (several, 4.0),
+        (in_pairs, 11.0),
+        (nn.CrossEntropyLoss(WEIGHTS), 11.0),
+        (nn.CrossEntropyLoss(reduction="sum"), 0.0),
+    ],
+)
+def test_what_a_function_divides_by_is_seen(loss: Any, weight: float) -> None:
+    found = weighed(loss, SCORES, CLASSES)
+    assert (found.weight, found.known) == (weight, True)
+
+
+def test_sum_and_weight_of_a_function_are_its_mean() -> None:
+    expected = nn.CrossEntropyLoss(WEIGHTS)(SCORES, CLASSES)
+    assert weighed(in_pairs, SCORES, CLASSES).loss == pytest.approx(float(expected))
+
+
+def test_batch_without_any_weight_has_no_loss() -> None:
+    found = weighed(lambda o, t: ((o * 0).sum(), 0), SCORES, CLASSES)
+    assert (float(found.loss), found.weight) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("answer", [(SCORES.sum(), -1.0), (1.0, 2.0), (SCORES.sum(), float("nan"))])
+def test_sum_and_weight_are_checked(answer: Any) -> None:
+    with pytest.raises(InputError, match="a sum as a tensor and a weight of 0 or more"):
+        weighed(lambda o, t: answer, SCORES, CLASSES)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda o, t: in_classes(o, t) + own(o[:, 0], t),
+        lambda o, t: (o[:, 0] * WEIGHTS[t]).sum() / WEIGHTS[t].sum(),
+        lambda o, t: nn.functional.cross_entropy(o, t, reduction="sum"),
+    ],
+)
+def test_other_weights_are_guessed_and_called_so(loss: Any) -> None:
+    found = weighed(loss, SCORES, CLASSES)
+    assert (found.weight, found.known) == (4.0, False)
 
 
 def test_batch_of_several_targets_weighs_its_rows() -> None:

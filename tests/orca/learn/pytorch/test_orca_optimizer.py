@@ -199,6 +199,7 @@ def test_ftrl_is_its_formula(spec: orca.Ftrl) -> None:
     assert weights.item() == pytest.approx(ftrl_by_hand(spec, 0.8, gradients), rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", FTRL)
 def test_ftrl_is_that_of_keras(spec: orca.Ftrl) -> None:
     keras = pytest.importorskip("keras")

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from sklearn import metrics as peer
 
 from zoo.errors import InputError
-from zoo.orca.learn.pytorch import pytorch_metrics
+from zoo.orca.learn.pytorch import classification_metrics, pytorch_metrics
 from zoo.orca.learn.pytorch.pytorch_metrics import (
-    AUC,
     MAE,
     MSE,
     Accuracy,
@@ -22,11 +21,11 @@ from zoo.orca.learn.pytorch.pytorch_metrics import (
     CategoricalAccuracy,
     CategoricalCrossEntropy,
     KLDivergence,
+    LogLoss,
     Poisson,
     SparseCategoricalAccuracy,
     SparseCategoricalCrossEntropy,
     Top5Accuracy,
-    adopt,
 )
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -61,7 +60,6 @@ def rates_and_counts() -> Pair:
 
 
 DATA: dict[type, Callable[[], Pair]] = {
-    AUC: chances_and_bits,
     MAE: two_columns,
     MSE: two_columns,
     Accuracy: scores_and_classes,
@@ -70,12 +68,13 @@ DATA: dict[type, Callable[[], Pair]] = {
     CategoricalAccuracy: scores_and_one_hot,
     CategoricalCrossEntropy: scores_and_one_hot,
     KLDivergence: two_distributions,
+    LogLoss: scores_and_classes,
     Poisson: rates_and_counts,
     SparseCategoricalAccuracy: scores_and_classes,
     SparseCategoricalCrossEntropy: scores_and_classes,
     Top5Accuracy: scores_and_classes,
 }
-COUNTING = [AUC, Accuracy, BinaryAccuracy, CategoricalAccuracy, Top5Accuracy]
+COUNTING = [Accuracy, BinaryAccuracy, CategoricalAccuracy, Top5Accuracy]
 
 every_metric = pytest.mark.parametrize("metric_class", DATA, ids=lambda cls: cls.__name__)
 
@@ -214,7 +213,7 @@ def test_travels_with_its_state(metric_class: type) -> None:
 @every_metric
 def test_state_of_another_length(metric_class: type) -> None:
     with pytest.raises(InputError, match="equally configured"):
-        metric_class().load_state(torch.zeros(3))
+        metric_class().load_state(torch.zeros(9))
 
 
 @every_metric
@@ -237,9 +236,9 @@ def test_same_value_on_the_device(metric_class: type) -> None:
 
 def test_counts_stay_exact_beyond_float32() -> None:
     metric = Accuracy()
-    metric.load_state(torch.tensor([2**24, 2**24], dtype=torch.float64))
+    metric.load_state(torch.tensor([2**24, 2**24, 0], dtype=torch.float64))
     value(metric, [1], [1])
-    assert metric.state().tolist() == [2**24 + 1, 2**24 + 1]
+    assert metric.state().tolist() == [2**24 + 1, 2**24 + 1, 0]
 
 
 def test_sums_are_float64() -> None:
@@ -251,7 +250,8 @@ def test_sums_are_float64() -> None:
 
 def test_public_names_are_the_metrics() -> None:
     helpers = {"AdditiveMetric", "ShapeError", "adopt"}
-    assert {cls.__name__ for cls in DATA} == set(pytorch_metrics.__all__) - helpers
+    gathered = set(classification_metrics.__all__)
+    assert {cls.__name__ for cls in DATA} == set(pytorch_metrics.__all__) - helpers - gathered
 
 
 # Accuracies
@@ -321,7 +321,7 @@ def test_binary_accuracy_is_strict() -> None:
     assert value(BinaryAccuracy(), [0.5], [0]) == 1
 
 
-@pytest.mark.parametrize("metric_class", [AUC, BinaryAccuracy, BinaryCrossEntropy])
+@pytest.mark.parametrize("metric_class", [BinaryAccuracy, BinaryCrossEntropy])
 def test_column_against_row_is_no_square(metric_class: type) -> None:
     preds, targets = chances_and_bits()
     expected = value(metric_class(), preds, targets)
@@ -349,52 +349,6 @@ def test_top5_of_nan_is_no_hit(classes: int) -> None:
     assert value(Top5Accuracy(), torch.full((1, classes), torch.nan), torch.tensor([0])) == 0
 
 
-# Area under the curve
-
-
-@pytest.mark.parametrize("shift", [0.0, 0.3, 1.0, 3.0])
-def test_auc_is_near_the_exact_one(shift: float) -> None:
-    bits = torch.randint(2, (5000,))
-    chances = (torch.randn(5000) + shift * bits).sigmoid()
-    assert value(AUC(), chances, bits) == pytest.approx(peer.roc_auc_score(bits, chances), abs=2e-3)
-
-
-def test_auc_is_the_trapezoid_over_its_thresholds() -> None:
-    chances, bits = torch.rand(ROWS), torch.randint(2, (ROWS,))
-    thresholds = np.linspace(0, 1, 30)
-    thresholds[[0, -1]] = -1e-7, 1 + 1e-7
-    above = chances.double().numpy()[:, None] > thresholds
-    recall, fallout = above[bits == 1].mean(0), above[bits == 0].mean(0)
-    expected = peer.auc(fallout[::-1], recall[::-1])
-    assert value(AUC(threshold_num=30), chances, bits).item() == pytest.approx(expected, rel=1e-12)
-
-
-def test_auc_of_perfect_order() -> None:
-    preds, targets = [0.3, 0.4, 0.2, 0.5, 0.6, 0.7, 0.8], [0, 1, 0, 1, 1, 1, 1.0]
-    assert value(AUC(), preds, targets) == 1
-
-
-def test_auc_keeps_both_ends() -> None:
-    assert value(AUC(), [0.0, 1.0, 0.0, 1.0], [0, 1, 1, 0]) == 0.5
-
-
-def test_auc_of_one_kind_is_nan() -> None:
-    assert value(AUC(), [0.2, 0.7], [1, 1]).isnan()
-
-
-@pytest.mark.parametrize("stray", [-0.5, 1.5, torch.inf, torch.nan])
-def test_auc_of_scores_that_are_no_probabilities(stray: float) -> None:
-    metric = AUC()
-    metric(torch.tensor([0.5, stray]), torch.tensor([0, 1]))
-    with pytest.raises(InputError, match="from 0 to 1 for AUC; received 1 outside"):
-        metric.compute()
-
-
-def test_auc_of_two_class_scores() -> None:
-    with pytest.raises(InputError, match=r"predictions \(4, 2\) and targets \(4,\)"):
-        value(AUC(), torch.rand(4, 2), torch.zeros(4))
-
-
 # Errors and divergences
 
 
@@ -418,8 +372,16 @@ def test_mae_and_mse_agree_with_peer() -> None:
 @pytest.mark.parametrize("metric_class", [MAE, MSE, KLDivergence, Poisson])
 @pytest.mark.parametrize("error", [RuntimeError, ValueError])
 def test_shapes_must_match(metric_class: type, error: type[Exception]) -> None:
-    with pytest.raises(error, match=r"predictions \(4, 1\) and targets \(4,\)"):
-        value(metric_class(), torch.rand(4, 1), torch.rand(4))
+    with pytest.raises(error, match=r"predictions \(4, 2\) and targets \(4,\)"):
+        value(metric_class(), torch.rand(4, 2), torch.rand(4))
+
+
+@pytest.mark.parametrize("metric_class", [MAE, MSE, Poisson])
+def test_one_column_is_read_as_its_numbers(metric_class: type) -> None:
+    preds, targets = torch.rand(4), torch.rand(4)
+    expected = value(metric_class(), preds, targets)
+    assert value(metric_class(), preds[:, None], targets) == expected
+    assert value(metric_class(), preds, targets[:, None]) == expected
 
 
 def test_shape_error_survives_the_trip() -> None:
@@ -494,75 +456,80 @@ def test_half_precision_predictions(dtype: torch.dtype) -> None:
     assert value(BinaryCrossEntropy(), preds.to(dtype), targets) == expected
 
 
-# Metrics of others
+# The cut at one half
 
 
-def torchmetric(**options: object) -> object:
-    classification = pytest.importorskip("torchmetrics.classification")
-    return classification.MulticlassF1Score(num_classes=CLASSES, **options)
+@pytest.mark.parametrize("metric_class", [Accuracy, BinaryAccuracy])
+def test_logits_are_cut_at_zero(metric_class: type) -> None:
+    logits, bits = torch.tensor([-1.0, 0.2, 0.4, 3.0]), torch.tensor([0, 1, 0, 1])
+    assert value(metric_class(from_logits=True), logits, bits) == 0.75
+    assert value(metric_class(), logits.sigmoid(), bits) == 0.75
+    assert value(metric_class(threshold=0.9, from_logits=True), logits, bits) == 0.75
 
 
-def test_other_objects_are_not_adopted() -> None:
-    assert adopt("accuracy") is None
-    assert adopt(MAE) is None
+@pytest.mark.parametrize("metric_class", [Accuracy, BinaryAccuracy])
+def test_logits_that_are_taken_for_probabilities_are_told_of(
+    metric_class: type, caplog: pytest.LogCaptureFixture
+) -> None:
+    ranks = [metric_class() for _ in range(2)]
+    for rank in ranks:
+        rank(torch.tensor([-1.0, 0.2, 3.0]), torch.tensor([0, 1, 1]))
+    whole = metric_class()
+    whole.load_state(ranks[0].state() + ranks[1].state())
+    whole.compute()
+    assert f"{metric_class.__name__} was taken of 4 scores outside 0 to 1" in caplog.text
+    assert f"{metric_class.__name__}(from_logits=True)" in caplog.text
 
 
-def test_torchmetric_over_any_split() -> None:
-    metric = torchmetric()
-    pair = scores_and_classes()
-    expected = value(adopt(metric), *pair).item()
-    for seed in range(5):
-        generator = torch.Generator().manual_seed(seed)
-        whole = summed_over_ranks(lambda: adopt(metric), pair, generator)
-        assert whole.compute().item() == pytest.approx(expected, rel=1e-6)
-    labels = pair[0].argmax(-1)
-    assert expected == close(peer.f1_score(pair[1], labels, average="macro"))
+def test_probabilities_and_classes_are_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    value(Accuracy(), torch.tensor([0.0, 1.0, 0.3]), torch.tensor([0, 1, 1]))
+    value(Accuracy(), torch.tensor([7, 2]), torch.tensor([7, 3]))
+    value(Accuracy(), torch.tensor([[-5.0, 9.0]]), torch.tensor([1]))
+    assert not caplog.text
 
 
-def test_torchmetric_of_the_caller_is_left_alone() -> None:
-    metric = torchmetric()
-    value(adopt(metric), *scores_and_classes())
-    assert metric.update_count == 0
+@pytest.mark.parametrize("threshold", [0.0, 1.0, -2.0, float("nan")])
+def test_a_threshold_is_a_probability(threshold: float) -> None:
+    with pytest.raises(InputError, match="a threshold between 0 and 1"):
+        BinaryAccuracy(threshold=threshold)
 
 
-def test_torchmetric_that_saw_nothing() -> None:
-    adopted = adopt(torchmetric())
-    adopted.load_state(torch.zeros_like(adopted.state()))
-    assert adopted.compute().isnan()
+# Log loss
 
 
-def test_torchmetric_resets() -> None:
-    adopted = adopt(torchmetric())
-    value(adopted, *scores_and_classes())
-    adopted.reset()
-    assert not adopted.state().any()
+@pytest.mark.parametrize("seed", range(20))
+def test_log_loss_agrees_with_peer(seed: int) -> None:
+    torch.manual_seed(seed)
+    rare = torch.rand(300) < (0.5 if seed % 2 else 0.01)
+    rare[:2] = torch.tensor([True, False])
+    logits = torch.randn(300, dtype=torch.float64) * (1 + 20 * (seed % 3))
+    chances = logits.sigmoid().float()
+    chances = chances.double().numpy()
+    expected = peer.log_loss(rare, chances)
+    assert value(LogLoss(), chances, rare.long()).item() == pytest.approx(expected, abs=1e-6)
+    exact = F.binary_cross_entropy_with_logits(logits, rare.double())
+    assert value(LogLoss(from_logits=True), logits, rare.long()).item() == close(exact.item())
+    scores, classes = scores_and_classes()
+    sure = scores.double() / scores.double().sum(-1, keepdim=True)
+    expected = peer.log_loss(classes, sure.numpy(), labels=range(CLASSES))
+    assert value(LogLoss(), scores, classes).item() == pytest.approx(expected, abs=1e-6)
+    logs = scores.log() * 3
+    expected = F.cross_entropy(logs.double(), classes).item()
+    assert value(LogLoss(from_logits=True), logs, classes).item() == close(expected)
 
 
-def test_torchmetric_with_another_state_length() -> None:
-    with pytest.raises(InputError, match="equally configured"):
-        adopt(torchmetric()).load_state(torch.zeros(3))
+def test_log_loss_of_certainty_that_was_wrong() -> None:
+    certain = np.array([0.0, 1.0, 1.0], dtype=np.float32)
+    expected = peer.log_loss([0, 1, 0], certain)
+    assert value(LogLoss(), certain, torch.tensor([0, 1, 0])).item() == close(expected)
 
 
-def test_torchmetric_whose_states_do_not_add_up() -> None:
-    torchmetric()
-    from torchmetrics.classification import BinaryAUROC
-
-    with pytest.raises(InputError, match="BinaryAUROC with preds, target"):
-        adopt(BinaryAUROC())
+def test_log_loss_refuses_logits() -> None:
+    with pytest.raises(InputError, match=r"from -2 to 3.*LogLoss\(from_logits=True\)"):
+        value(LogLoss(), torch.tensor([-2.0, 3.0]), torch.tensor([0, 1]))
 
 
-def test_wrapped_torchmetric_hides_its_states() -> None:
-    inner = torchmetric(average=None)
-    from torchmetrics.wrappers import ClasswiseWrapper, MinMaxMetric
-
-    for wrapper in (ClasswiseWrapper, MinMaxMetric):
-        with pytest.raises(InputError, match=f"{wrapper.__name__} with states inside it"):
-            adopt(wrapper(inner))
-
-
-def test_torchmetric_is_not_summed_twice() -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("gathered from other ranks")
-
-    metric = torchmetric(distributed_available_fn=lambda: True, dist_sync_fn=refuse)
-    assert value(adopt(metric), *scores_and_classes()) > 0
+@pytest.mark.parametrize("labels", [[0, 2], [0, -1], [0.5, 1]])
+def test_log_loss_refuses_what_is_no_class(labels: list[float]) -> None:
+    with pytest.raises(InputError, match="class numbers from 0 to 1"):
+        value(LogLoss(), torch.rand(2), torch.tensor(labels))

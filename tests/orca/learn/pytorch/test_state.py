@@ -10,7 +10,9 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, StepLR
 
 from zoo.errors import InputError
-from zoo.orca.learn.loop import Position
+from zoo.orca.learn import optimizers as orca
+from zoo.orca.learn.driver.snapshots import seal, unseal
+from zoo.orca.learn.pytorch.operator.several import OptimizerList
 from zoo.orca.learn.pytorch.recipe import Built, Recipe, build
 from zoo.orca.learn.pytorch.state import (
     apply_state,
@@ -19,7 +21,7 @@ from zoo.orca.learn.pytorch.state import (
     save_state,
     write_state,
 )
-from zoo.orca.learn.snapshots import seal, unseal
+from zoo.orca.learn.steps import Position
 
 
 def built(optimizer: type[torch.optim.Optimizer] = torch.optim.Adam, **given: Any) -> Built:
@@ -43,7 +45,10 @@ def train(one: Built, steps: int = 2) -> None:
 
 def edited(blob: bytes, **changes: Any) -> bytes:
     tree = torch.load(io.BytesIO(blob), weights_only=True)
-    tree = {k: v for k, v in (tree | changes).items() if v is not None}
+    return saved({k: v for k, v in (tree | changes).items() if v is not None})
+
+
+def saved(tree: Any) -> bytes:
     buffer = io.BytesIO()
     torch.save(tree, buffer)
     return buffer.getvalue()
@@ -218,3 +223,83 @@ def test_state_of_another_model_is_refused() -> None:
 def test_state_without_a_part_is_refused() -> None:
     with pytest.raises(InputError, match="KeyError: 'optimizer'"):
         load_state(built(), edited(save_state(built(), Position()), optimizer=None))
+
+
+def all_of(one: Built) -> bytes:
+    return save_state(one, Position())
+
+
+def missing(tree: dict[str, Any]) -> None:
+    del tree["model"]["0.bias"]
+
+
+def too_many(tree: dict[str, Any]) -> None:
+    tree["model"]["2.weight"] = torch.ones(1)
+
+
+def other_shape(tree: dict[str, Any]) -> None:
+    tree["model"]["1.bias"] = torch.ones(4)
+
+
+def no_tensor(tree: dict[str, Any]) -> None:
+    tree["model"]["1.bias"] = [1.0, 2.0, 3.0]
+
+
+def other_groups(tree: dict[str, Any]) -> None:
+    tree["optimizer"]["param_groups"].append(tree["optimizer"]["param_groups"][0])
+
+
+def other_parameters(tree: dict[str, Any]) -> None:
+    tree["optimizer"]["param_groups"][0]["params"].pop()
+
+
+def other_schedule(tree: dict[str, Any]) -> None:
+    tree["scheduler"] = {"last_epoch": 3}
+
+
+FAULTS = [missing, too_many, other_shape, no_tensor, other_groups, other_parameters, other_schedule]
+
+
+@pytest.mark.parametrize("spoil", FAULTS)
+def test_a_refused_state_changes_nothing(spoil: Any) -> None:
+    def make() -> Built:
+        model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+        return build(Recipe(model, orca.Adam(learningrate_decay=0.1), nn.MSELoss()))
+
+    one, other = make(), make()
+    train(one)
+    train(other, 3)
+    tree = torch.load(io.BytesIO(save_state(one, Position(1))), weights_only=True)
+    spoil(tree)
+    before = all_of(other)
+    with pytest.raises(InputError, match="Cannot load the PyTorch model"):
+        load_state(other, saved(tree))
+    assert all_of(other) == before
+
+
+def test_state_of_another_number_of_optimizers_changes_nothing() -> None:
+    def make(count: int) -> Built:
+        one = built()
+        parts = [torch.optim.SGD(one.model.parameters(), lr=0.1 * (k + 1)) for k in range(count)]
+        one.optimizer = OptimizerList(parts)
+        return one
+
+    other = make(2)
+    before = all_of(other)
+    with pytest.raises(InputError, match="Cannot load the PyTorch model"):
+        load_state(other, save_state(make(3), Position()))
+    assert all_of(other) == before
+
+
+class Renamed(nn.Linear):
+    """Takes files of an older version of itself, as many modules do."""
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        state_dict.setdefault(f"{prefix}weight", state_dict.pop(f"{prefix}kernel", None))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def test_older_names_that_the_model_knows_are_taken() -> None:
+    one = build(Recipe(Renamed(2, 1), None))
+    load_state(one, saved({"kernel": torch.ones(1, 2), "bias": torch.zeros(1)}))
+    assert one.model.weight.tolist() == [[1.0, 1.0]]

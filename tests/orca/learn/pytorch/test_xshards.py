@@ -164,7 +164,7 @@ def refused(data: Any, error: type[Exception], text: str, **given: Any) -> None:
 
 
 def test_pandas_shards_need_feature_cols(frames: SparkXShards) -> None:
-    refused(frames, AssertionError, "feature_col must be provided")
+    refused(frames, AssertionError, "feature_cols must be provided")
     refused(frames, AssertionError, "label_cols must be provided", feature_cols=["a"])
 
 

@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.orca.data.image.decode import ImageDecoder
+    from zoo.orca.data.image.dataset_schema import DType, FeatureType, SchemaField
     from zoo.orca.data.image.formats.coco import write_coco
     from zoo.orca.data.image.formats.image_folder import write_from_directory
     from zoo.orca.data.image.formats.imagenet import write_imagenet
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from zoo.orca.data.image.formats.tfrecord import read_examples, read_tfrecord, write_tfrecord
     from zoo.orca.data.image.formats.voc import write_voc
     from zoo.orca.data.image.grid import show_images
+    from zoo.orca.data.image.image_decoder import ImageDecoder
     from zoo.orca.data.image.image_files import read_images
     from zoo.orca.data.image.image_frame import transform_images
     from zoo.orca.data.image.layout.quarantine import read_quarantine
     from zoo.orca.data.image.ndarray_codec import decode_ndarray
     from zoo.orca.data.image.parquet_dataset import ParquetDataset, read_parquet, write_parquet
     from zoo.orca.data.image.pipeline import ImagePipeline, RecordTransform
-    from zoo.orca.data.image.reading.chunk_records import read_records
-    from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
+    from zoo.orca.data.image.reading.records import read_records
 
 __all__ = [
     "DType",
@@ -60,19 +60,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "DType": "schema",
-    "FeatureType": "schema",
-    "ImageDecoder": "decode",
+    "DType": "dataset_schema",
+    "FeatureType": "dataset_schema",
+    "ImageDecoder": "image_decoder",
     "ImagePipeline": "pipeline",
     "ParquetDataset": "parquet_dataset",
     "RecordTransform": "pipeline",
-    "SchemaField": "schema",
+    "SchemaField": "dataset_schema",
     "decode_ndarray": "ndarray_codec",
     "read_examples": "formats.tfrecord",
     "read_images": "image_files",
     "read_parquet": "parquet_dataset",
     "read_quarantine": "layout.quarantine",
-    "read_records": "reading.chunk_records",
+    "read_records": "reading.records",
     "read_tfrecord": "formats.tfrecord",
     "show_images": "grid",
     "transform_images": "image_frame",

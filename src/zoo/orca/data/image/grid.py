@@ -19,11 +19,11 @@ from PIL import Image, ImageDraw, ImageFont
 from pyspark.sql import DataFrame
 
 from zoo.errors import ColumnError, InputError
-from zoo.orca.data.image.decode import MAX_PIXELS, in_mode, open_picture
+from zoo.orca.data.image.image_decoder import MAX_PIXELS, in_mode, open_picture, values_of
 from zoo.orca.data.image.ndarray_codec import decode_ndarray
 from zoo.orca.data.image.steps.boxes import Boxes
-from zoo.orca.data.plan import quoted
 from zoo.orca.data.storage import locate
+from zoo.orca.data.tensors.plan_columns import quoted
 
 __all__ = ["ImageGrid", "show_images"]
 
@@ -113,8 +113,9 @@ def show_images(
     Args:
         frame: A Spark or a pandas DataFrame.
         image: A column with the bytes of image files, or with arrays: (height, width) or with
-            one, three or four channels first or last. Floats beyond 0 to 1, such as normalised
-            ones, are stretched to what can be seen.
+            one, three or four channels first or last. Floats from 0 to 1 and numbers from 0 to 255
+            are shown as they are; others, such as normalised ones and deep images, are stretched
+            to what can be seen.
         title: A column whose values stand under the images.
         boxes: A column with boxes to draw: xmin, ymin, xmax, ymax relative to the image, and a
             class, which chooses the colour.
@@ -220,7 +221,10 @@ def _picture(value: Any, side: int) -> Image.Image:
     if isinstance(value, bytes | bytearray | memoryview):
         with open_picture(bytes(value), MAX_PIXELS) as file:
             file.draft("RGB", (2 * side, 2 * side))
-            picture = in_mode(file, "RGBA" if "A" in file.getbands() else "RGB")
+            if file.mode[0] in "IF":
+                picture = _picture_of_array(np.asarray(values_of(file)))
+            else:
+                picture = in_mode(file, "RGBA" if "A" in file.getbands() else "RGB", "scale")
     else:
         picture = _picture_of_array(value)
     factor = side / max(picture.size)
@@ -249,15 +253,12 @@ def _picture_of_array(value: Any) -> Image.Image:
 
 
 def _visible(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    if array.dtype.kind == "f":
-        array = np.nan_to_num(array.astype(np.float64))
-        low, high = array.min(), array.max()
-        if low < 0 or high > 255:
-            array = (array - low) / max(high - low, 1e-12)
-            high = 1.0
-        if high <= 1:
-            array = array * 255
-    elif array.dtype.kind == "b":
+    is_share = array.dtype.kind in "bf"
+    array = np.nan_to_num(array.astype(np.float64))
+    low, high = array.min(), array.max()
+    if low < 0 or high > 255:
+        array = (array - low) / max(high - low, 1e-12) * 255
+    elif is_share and high <= 1:
         array = array * 255
     return np.clip(np.round(array), 0, 255).astype(np.uint8)
 

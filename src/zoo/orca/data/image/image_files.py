@@ -9,21 +9,19 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from zoo.cluster.session import active_session
+from zoo.cluster.session.lifecycle import active_session
 from zoo.errors import InputError
+from zoo.orca.data.image.on_error import OnError, check_on_error
 from zoo.orca.data.storage import Location, is_local, locate
 
-__all__ = ["MAX_FILE_BYTES", "OnError", "check_on_error", "read_images"]
+__all__ = ["MAX_FILE_BYTES", "read_images"]
 
-logger = logging.getLogger(__name__)
-
-OnError = Literal["fail", "skip", "quarantine"]
-"""What becomes of bad images: an error, nothing, or a row in a table with the reason."""
+_log = logging.getLogger(__name__)
 
 MAX_FILE_BYTES = 2**28
 """Larger files are no images that Spark could carry in a row."""
@@ -58,7 +56,7 @@ def read_images(
 
     Args:
         path: A file, a folder or a pattern, on any file system, or a list of them.
-        recursive: Go into sub-folders.
+        recursive: Go into sub-folders, but not through links, which may lead back up.
         label_from_folder: Add `label_str`, the sub-folder of a given folder that the file is
             under, or of single files the folder they lie in; and `label`, its number from 0 in
             the order of the names.
@@ -75,6 +73,11 @@ def read_images(
         ClusterError: No Spark session is active.
     """
     check_on_error(on_error)
+    whole = isinstance(min_partitions, int) and not isinstance(min_partitions, bool)
+    if min_partitions is not None and not (whole and min_partitions > 0):
+        raise InputError(
+            "min_partitions as a positive int, or None", repr(min_partitions), "Correct it."
+        )
     files = _listed(path, recursive, label_from_folder)
     context = active_session().sparkContext
     tasks = max(context.defaultParallelism, min_partitions or 1, -(-len(files) // _TASK_FILES))
@@ -92,18 +95,6 @@ def read_images(
         return _read(batches, columns, on_error)
 
     return frame.mapInArrow(read, schema)
-
-
-def check_on_error(on_error: str) -> None:
-    """Refuse what is no way to treat bad images.
-
-    Raises:
-        InputError: It is none.
-    """
-    if on_error not in ("fail", "skip", "quarantine"):
-        raise InputError(
-            "on_error 'fail', 'skip' or 'quarantine'", repr(on_error), "Choose one of them."
-        )
 
 
 # On the driver
@@ -210,7 +201,7 @@ def _read(
             )
         if reason and on_error == "skip":
             skipped += 1
-            logger.warning("skipped %r: %s", record["path"], reason)
+            _log.warning("skipped %r: %s", record["path"], reason)
             continue
         values = {**record, "image": data, "reason": reason}
         for name, column in rows.items():
@@ -220,7 +211,7 @@ def _read(
             yield _batch(rows)
             size = 0
     if skipped:
-        logger.warning("skipped %d files of this task", skipped)
+        _log.warning("skipped %d files of this task", skipped)
     if rows["path"]:
         yield _batch(rows)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -23,12 +24,15 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.functions import arrow_udf
 
 from zoo.errors import ColumnError, InputError
-from zoo.orca.data.image.image_files import OnError, check_on_error, read_images
+from zoo.orca.data.image.image_files import read_images
 from zoo.orca.data.image.ndarray_codec import decode_ndarray
+from zoo.orca.data.image.on_error import OnError, check_on_error
 from zoo.orca.data.image.pipeline import ImagePipeline
-from zoo.orca.data.plan import quoted
+from zoo.orca.data.tensors.plan_columns import quoted
 
 __all__ = ["ImageFrame", "read_images", "transform_images"]
+
+_log = logging.getLogger(__name__)
 
 _BATCH_BYTES = 8 << 20
 _MADE, _FLAW = "__made", "__flaw"
@@ -105,7 +109,7 @@ def transform_images(
     output: str | None = None,
     boxes: str | None = None,
     encode: Literal["jpeg", "png"] | None = None,
-    path: str = "path",
+    path: str | None = None,
     on_error: OnError = "fail",
 ) -> ImageFrame:
     """Take the images of a frame through a pipeline.
@@ -122,7 +126,7 @@ def transform_images(
         boxes: A column of boxes on the image (nested lists, or the archive of an NDARRAY column
             of a dataset). They move along, in a column of nested lists in its place.
         encode: Keep image files: "jpeg" or "png" of a pipeline without array steps.
-        path: A column that names images in reasons and errors, used where the frame has it.
+        path: A column that names images in reasons and errors; "path" where the frame has one.
         on_error: What to do about bad images, and about a null image of `read_images` with its
             reason. "fail" raises in the task that meets the first; "skip" and "quarantine" leave
             the row out of `frame`. The result counts and lists them in any case.
@@ -133,8 +137,11 @@ def transform_images(
     """
     check_on_error(on_error)
     _check_encode(encode, pipeline)
-    _check_columns(frame.schema, image, boxes)
+    _check_columns(frame.schema, image, boxes, path)
+    if boxes is not None and output == boxes:
+        raise InputError("a column for the images and one for the boxes", repr(output), "Name two.")
     _carry_vectors(frame)
+    path = path or "path"
     columns = _columns(frame, image, path, boxes)
     rank = 3 if pipeline.shape is None else len(pipeline.shape)
     work = _Work(pipeline, on_error, encode, boxes is not None, rank, whole=True)
@@ -168,9 +175,9 @@ def _check_encode(encode: str | None, pipeline: ImagePipeline) -> None:
         raise InputError("mode 'L' or 'RGB' for jpeg", "'RGBA'", "Choose encode='png'.")
 
 
-def _check_columns(schema: T.StructType, image: str, boxes: str | None) -> None:
+def _check_columns(schema: T.StructType, image: str, boxes: str | None, path: str | None) -> None:
     kinds = {field.name: field.dataType for field in schema}
-    for name in filter(None, (image, boxes)):
+    for name in filter(None, (image, boxes, path)):
         if name not in kinds:
             raise ColumnError(
                 f"a column {name!r}", f"a frame with {list(kinds)}", "Name one of its columns."
@@ -194,7 +201,10 @@ def _is_nested(kind: T.DataType) -> bool:
 
 
 def _carry_vectors(frame: DataFrame) -> None:
-    if any(isinstance(field.dataType, T.UserDefinedType) for field in frame.schema):
+    vectors = any(isinstance(field.dataType, T.UserDefinedType) for field in frame.schema)
+    if vectors and frame.sparkSession.conf.get(_COLUMNAR, "false") != "false":
+        # The result is lazy, so nobody knows when the setting could be put back.
+        _log.warning("%s is set to false in this session: the frame holds vectors", _COLUMNAR)
         frame.sparkSession.conf.set(_COLUMNAR, "false")
 
 
@@ -306,7 +316,17 @@ def _checked(array: npt.NDArray[Any], work: _Work) -> npt.NDArray[Any]:
         raise InputError(
             f"an array of {work.rank} dimensions", f"one of shape {array.shape}", "Mend the steps."
         )
+    if array.dtype.kind in "iu" and not np.array_equal(array.astype(_cell_type(work)), array):
+        raise InputError(
+            "an array of floats, or of whole numbers that float32 holds exactly, up to 2**24",
+            f"{array.dtype} from {array.min()} to {array.max()}",
+            "Scale it in the last step.",
+        )
     return array
+
+
+def _cell_type(work: _Work) -> type[np.int16 | np.float32]:
+    return np.int16 if _holds_bytes(work.pipeline) else np.float32
 
 
 def _size(made: _Made) -> int:
@@ -331,8 +351,7 @@ def _pack_made(work: _Work, partition: int, some: Sequence[tuple[int, _Made]]) -
     if work.encode is not None:
         images = pa.array([one.image for one in made], pa.binary())
     else:
-        dtype = np.int16 if _holds_bytes(work.pipeline) else np.float32
-        images = _nested([one.image for one in made], work.rank, dtype)
+        images = _nested([one.image for one in made], work.rank, _cell_type(work))
     boxes = _nested([one.boxes for one in made], 2, np.float32)
     reasons = pa.array([one.reason for one in made], pa.string())
     return pa.StructArray.from_arrays([images, boxes, reasons], names=["image", "boxes", "reason"])

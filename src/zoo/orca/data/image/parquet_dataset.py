@@ -10,24 +10,38 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from zoo.cluster.session import active_session
+from zoo.cluster.session.lifecycle import active_session
 from zoo.errors import ContractError, InputError
+from zoo.orca.data.file_schema import without_foreign_classes
+from zoo.orca.data.image.dataset_schema import Schema, check_schema, encode
+from zoo.orca.data.image.formats.image_folder import write_from_directory
+from zoo.orca.data.image.formats.mnist import write_mnist
+from zoo.orca.data.image.formats.voc import write_voc
 from zoo.orca.data.image.layout.dataset_folder import chunk_name, open_dataset
-from zoo.orca.data.image.schema import Schema, check_schema, encode
+from zoo.orca.data.image.layout.quarantine import BadRecord
+from zoo.orca.data.image.on_error import OnError
 from zoo.orca.data.image.writing.chunk_file import ChunkResult, check_block_size, write_chunk
 from zoo.orca.data.image.writing.publish import published, should_write
-from zoo.orca.data.image.writing.record_columns import BadRecord, Record
-from zoo.orca.data.image.writing.summary import write_manifest
-from zoo.orca.data.image.writing.verify import OnError, Screening, Verify
+from zoo.orca.data.image.writing.record_columns import Record
+from zoo.orca.data.image.writing.verify import Screening, Verify
+from zoo.orca.data.image.writing.write_summary import write_manifest
 from zoo.orca.data.storage import locate, spark_path
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from torch.utils.data import DataLoader
 
-__all__ = ["ParquetDataset", "read_parquet", "write_parquet"]
+# The writers have homes of their own; older programs import them from here.
+__all__ = [
+    "ParquetDataset",
+    "read_parquet",
+    "write_from_directory",
+    "write_mnist",
+    "write_parquet",
+    "write_voc",
+]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 _HERE = "zoo.orca.data.image"
@@ -99,7 +113,7 @@ class ParquetDataset:
             InputError: There is no record, one cannot be written, or the path cannot be used.
         """
         if kwargs:
-            logger.warning("ParquetDataset.write ignores %s", sorted(kwargs))
+            _log.warning("ParquetDataset.write ignores %s", sorted(kwargs))
         check_block_size(block_size)
         check_schema(schema)
         screening = Screening(on_error, verify)
@@ -186,9 +200,10 @@ def read_parquet(
             `DataLoader`, see `read_as_dataloader`; "tf_dataset" for a `tf.data.Dataset`, see
             `read_as_tf_dataset`.
         path: The folder of the dataset.
-        transforms: For "dataloader" and "tf_dataset": applied to each record.
-        config: For "dataloader" and "tf_dataset": `num_shards`, `rank` and `num_workers`.
+        transforms: Applied to each record; not for "spark".
+        config: `num_shards`, `rank`, `num_workers` and so on; not for "spark".
         batch_size: Records in a batch; a `tf.data.Dataset` of one is of records, not of batches.
+            Not for "spark".
         *args: Refused.
         **kwargs: What the format's reader takes besides.
 
@@ -204,6 +219,7 @@ def read_parquet(
     read = _load(_READERS[format])
     _check_keywords(read, format, kwargs)
     if format == "spark":
+        _check_unused(transforms=transforms, config=config, batch_size=batch_size != 1)
         return read(path)
     size = None if format == "tf_dataset" and batch_size == 1 else batch_size
     return read(path, transforms=transforms, config=config, batch_size=size, **kwargs)
@@ -227,8 +243,19 @@ def _check_keywords(function: Callable[..., Any], format: str, given: Mapping[st
         )
 
 
+def _check_unused(**given: Any) -> None:
+    """Refuse settings that are given, as far as they would do nothing."""
+    used = [name for name, value in given.items() if value]
+    if used:
+        raise InputError(
+            "no settings beside the path for format 'spark'",
+            str(used),
+            "Leave them out, and work on the DataFrame; transform_images applies a pipeline.",
+        )
+
+
 def _read_as_frame(path: str) -> DataFrame:
     dataset = open_dataset(path)
-    frame = active_session().read.parquet(spark_path(dataset.path))
+    frame = without_foreign_classes(active_session().read.parquet(spark_path(dataset.path)))
     # Spark makes a column of the folder names, too; the schema says which are the dataset's own.
     return frame.select(*(f"`{name.replace('`', '``')}`" for name in dataset.schema))

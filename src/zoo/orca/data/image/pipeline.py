@@ -11,7 +11,15 @@ import numpy.typing as npt
 from PIL import Image
 
 from zoo.errors import InputError
-from zoo.orca.data.image.decode import CHANNELS, DAMAGE, MAX_PIXELS, in_mode, open_picture
+from zoo.orca.data.image.image_decoder import (
+    CHANNELS,
+    DAMAGE,
+    MAX_PIXELS,
+    Deep,
+    check_deep,
+    in_mode,
+    open_picture,
+)
 from zoo.orca.data.image.steps.arrays import Normalize, ToArray, ToNormalized, pixels_of
 from zoo.orca.data.image.steps.boxes import Boxes
 from zoo.orca.data.image.steps.resizing import ResizingStep
@@ -55,6 +63,8 @@ class ImagePipeline:
             picture. TIFF files are turned in any case.
         min_visible: Boxes are dropped when less of their area than this is left in the picture.
         max_pixels: Larger images are refused from their header, before any memory is taken.
+        deep: What becomes of 16 bits a channel: "refuse" (an error), or "scale", where 0 to 65535
+            becomes 0 to 255. Images of 32 bits and of floats are refused in any case.
 
     Raises:
         InputError: A setting is out of range, or the order of the steps makes no sense.
@@ -73,6 +83,7 @@ class ImagePipeline:
     upright: bool
     min_visible: float
     max_pixels: int
+    deep: Deep
     _chain: tuple[Step, ...] = field(repr=False, compare=False)
 
     def __init__(
@@ -84,8 +95,10 @@ class ImagePipeline:
         upright: bool = False,
         min_visible: float = 0.1,
         max_pixels: int = MAX_PIXELS,
+        deep: Deep = "refuse",
     ) -> None:
         _check_settings(mode, seed, min_visible, max_pixels)
+        check_deep(deep)
         _check_steps(steps, mode)
         values = {
             "steps": steps,
@@ -95,6 +108,7 @@ class ImagePipeline:
             "upright": upright,
             "min_visible": min_visible,
             "max_pixels": max_pixels,
+            "deep": deep,
             "_chain": _chained(steps),
         }
         for name, value in values.items():
@@ -120,6 +134,7 @@ class ImagePipeline:
             upright=self.upright,
             min_visible=self.min_visible,
             max_pixels=self.max_pixels,
+            deep=self.deep,
         )
 
     @property
@@ -233,7 +248,7 @@ class ImagePipeline:
                 width, height = first.fit(size)
                 wanted = (height, width) if turn in _ON_THEIR_SIDE else (width, height)
                 file.draft(self.mode, (2 * wanted[0], 2 * wanted[1]))
-            image = in_mode(file, self.mode)
+            image = in_mode(file, self.mode, self.deep)
         if turn in _UPRIGHT:
             image = image.transpose(_UPRIGHT[turn])
         if not isinstance(first, ResizingStep):

@@ -1,5 +1,5 @@
-"""The old import path of the schema names; their home is `zoo.orca.data.image.schema`."""
+"""The old import path of the schema names; their home is `zoo.orca.data.image.dataset_schema`."""
 
-from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
+from zoo.orca.data.image.dataset_schema import DType, FeatureType, SchemaField
 
 __all__ = ["DType", "FeatureType", "SchemaField"]

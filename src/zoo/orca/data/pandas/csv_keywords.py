@@ -1,22 +1,39 @@
-"""The keywords of pandas' `read_csv`, checked and told apart from those that are Spark's."""
+"""The keywords of pandas' `read_csv`, as the spark backend takes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import codecs
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from zoo.errors import ContractError, InputError
+from zoo.orca.data.pandas.keywords import (
+    ColumnKeywords,
+    character,
+    column_keywords,
+    refuse_unknown,
+)
 
-__all__ = ["CsvKeywords", "csv_keywords", "refuse_pandas_only"]
+__all__ = ["CsvKeywords", "csv_keywords"]
 
-# What pandas does with these changes the rows, and Spark would pass over the names in silence.
+_OURS = frozenset({"delimiter", "header", "sep"})
+_COLUMNS = frozenset({"dtype", "index_col", "names", "squeeze", "usecols"})
+_PARSER = frozenset(
+    {"comment", "compression", "decimal", "doublequote", "encoding", "encoding_errors"}
+    | {"escapechar", "false_values", "float_precision", "keep_default_na", "lineterminator"}
+    | {"na_filter", "na_values", "on_bad_lines", "quotechar", "quoting", "skip_blank_lines"}
+    | {"skipinitialspace", "skiprows", "thousands", "true_values"}
+)
+# Of how pandas works, not of what it reads; and `recursiveFileLookup`, which the listing takes.
+_NO_MATTER = frozenset({"cache_dates", "low_memory", "memory_map", "recursiveFileLookup"})
+# Each with the one value that says what is done anyway.
+_ONLY = {"mangle_dupe_cols": True, "multiLine": True, "parse_dates": False}
 _PANDAS_ONLY = frozenset(
-    {"chunksize", "converters", "date_format", "date_parser", "dayfirst", "decimal"}
-    | {"delim_whitespace", "dialect", "doublequote", "dtype_backend", "false_values", "iterator"}
-    | {"keep_default_na", "lineterminator", "na_values", "nrows", "on_bad_lines", "schema"}
-    | {"skip_blank_lines", "skipfooter", "skipinitialspace", "skiprows", "thousands"}
-    | {"true_values"}
+    {"chunksize", "converters", "date_format", "date_parser", "dayfirst", "delim_whitespace"}
+    | {"dialect", "dtype_backend", "engine", "infer_datetime_format", "iterator"}
+    | {"keep_date_col", "nrows", "skipfooter", "storage_options", "verbose"}
 )
 
 
@@ -25,96 +42,45 @@ class CsvKeywords:
     """What the caller asked for.
 
     Args:
-        sep: What separates the values.
+        sep: What separates the values: a character, or a pattern.
         header: 0 when the first line of each file names the columns, None when it is data.
-        names: New names, or a schema in Spark's DDL.
-        usecols: Positions or names of the wanted columns, or a function that tells by name.
-        dtype: A type for all columns, or a mapping from name or position.
-        index_col: Names or positions of the columns that become the index.
-        squeeze: Make a Series of a single column.
-        comment: First character of the lines to skip.
-        quotechar: What encloses values that hold a separator.
-        escapechar: What takes the meaning from the quote after it; None for a second quote.
-        options: Spark's own.
+        columns: Which columns, in what form.
+        parser: What pandas' parser is given besides.
     """
 
     sep: str = ","
     header: Literal[0] | None = 0
-    names: tuple[str, ...] | str | None = None
-    usecols: tuple[int, ...] | tuple[str, ...] | Callable[[str], bool] | None = None
-    dtype: Any = None
-    index_col: tuple[int | str, ...] = ()
-    squeeze: bool = False
-    comment: str | None = None
-    quotechar: str = '"'
-    escapechar: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    columns: ColumnKeywords = field(default_factory=ColumnKeywords)
+    parser: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def spark_options(self) -> dict[str, str]:
-        """The options of Spark's reader."""
-        given = {
-            "sep": self.sep,
-            "quote": self.quotechar,
-            # Two quotes stand for one, as pandas has it; Spark's own choice is a backslash.
-            "escape": self.escapechar or self.quotechar,
-            "comment": self.comment,
-            **self.options,
-        }
-        return {name: option_text(value) for name, value in given.items() if value is not None}
-
-    def option(self, *names: str) -> str | None:
-        """The text of one of Spark's options, under any of its names."""
-        found = {name.lower(): text for name, text in self.spark_options.items()}
-        return next((found[name.lower()] for name in names if name.lower() in found), None)
-
-
-def option_text(value: object) -> str:
-    """An option in the form that Spark's readers take."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    def wide(self) -> bool:
+        """Whether the encoding has several bytes for each character."""
+        name = codecs.lookup(self.parser.get("encoding", "utf-8")).name
+        return name.startswith(("utf-16", "utf-32"))
 
 
 def csv_keywords(keywords: Mapping[str, Any]) -> CsvKeywords:
     """Check the keywords of a call.
 
     Raises:
-        InputError: A value is not one that the keyword can have, or only pandas knows the keyword.
+        InputError: A keyword is unknown, its value is not one that it can have, or only the
+            pandas backend takes it.
         ContractError: `mangle_dupe_cols` is not True, or `parse_dates` not False.
     """
     rest = dict(keywords)
-    _only(rest, "mangle_dupe_cols", True)
-    _only(rest, "parse_dates", False)
-    refuse_pandas_only(rest, _PANDAS_ONLY)
-    names = _names(rest.pop("names", None))
-    sep = rest.pop("sep", None) or rest.pop("delimiter", None) or ","
+    for name, value in _ONLY.items():
+        _only(rest, name, value)
+    refuse_unknown(rest, _OURS | _COLUMNS | _PARSER | _NO_MATTER, _PANDAS_ONLY)
+    rest = {name: value for name, value in rest.items() if name not in _NO_MATTER | _PANDAS_ONLY}
+    columns = column_keywords(given := dict(rest))
+    if rest.get("index_col") is False:
+        # To pandas it says that a value too many at the end of all lines is no index.
+        given["index_col"] = False
+    sep = _separator(given)
     return CsvKeywords(
-        sep=_separator(sep),
-        header=_header(rest.pop("header", "infer"), names),
-        names=names,
-        usecols=_usecols(rest.pop("usecols", None)),
-        dtype=rest.pop("dtype", None),
-        index_col=_index_col(rest.pop("index_col", None)),
-        squeeze=bool(rest.pop("squeeze", False)),
-        comment=_character("comment", rest.pop("comment", None)),
-        quotechar=_character("quotechar", rest.pop("quotechar", None)) or '"',
-        escapechar=_character("escapechar", rest.pop("escapechar", None)),
-        options=rest,
+        sep, _header(given.pop("header", "infer"), columns.names), columns, _parser(given)
     )
-
-
-def refuse_pandas_only(keywords: Mapping[str, Any], names: frozenset[str]) -> None:
-    """Refuse keywords that Spark's readers would pass over in silence.
-
-    Raises:
-        InputError: One is there, and is not None.
-    """
-    found = sorted(name for name in names & keywords.keys() if keywords[name] is not None)
-    if found:
-        raise InputError(
-            "keywords that the spark backend knows",
-            ", ".join(found),
-            "Leave them out, or set OrcaContext.pandas_read_backend = 'pandas'.",
-        )
 
 
 def _only(keywords: dict[str, Any], name: str, value: bool) -> None:
@@ -135,53 +101,37 @@ def _header(header: object, names: object) -> Literal[0] | None:
     raise InputError("header 'infer', 0 or None", repr(header), "Choose one of them.")
 
 
-def _separator(sep: object) -> str:
-    if not isinstance(sep, str) or sep.startswith("\\s"):
+def _separator(keywords: dict[str, Any]) -> str:
+    found = [keywords.pop(name) for name in ("sep", "delimiter") if name in keywords]
+    given = [one for one in found if one is not None]
+    if len(given) > 1 or (found and not given):
+        raise InputError("one sep", f"{found}", "Give sep or delimiter, not both, and not None.")
+    sep = given[0] if given else ","
+    if not isinstance(sep, str) or not sep:
+        raise InputError("sep as the text between two values", repr(sep), "Give one, such as ';'.")
+    if len(sep) == 1 or sep == r"\s+":
+        return sep
+    try:
+        # pandas takes longer ones for patterns. One that matches nothing at all, like "||", would
+        # cut between any two letters, so it is meant as it stands.
+        return re.escape(sep) if re.match(sep, "") else sep
+    except re.error:
+        return re.escape(sep)
+
+
+def _parser(keywords: dict[str, Any]) -> dict[str, Any]:
+    for name in ("comment", "escapechar", "lineterminator", "quotechar"):
+        character(name, keywords.get(name))
+    # None is a value of this one only: the file is not packed, whatever its name says.
+    given = {n: value for n, value in keywords.items() if value is not None or n == "compression"}
+    try:
+        codecs.lookup(given.get("encoding", "utf-8"))
+    except (LookupError, TypeError) as exc:
         raise InputError(
-            "sep as the text between two values",
-            repr(sep),
-            "Patterns are for OrcaContext.pandas_read_backend = 'pandas'.",
+            "an encoding that Python knows", f"{given['encoding']!r} ({exc})", "Say 'utf-16', say."
+        ) from exc
+    if "on_bad_lines" in given and given["on_bad_lines"] not in ("error", "skip", "warn"):
+        raise InputError(
+            "on_bad_lines 'error', 'warn' or 'skip'", repr(given["on_bad_lines"]), "Choose one."
         )
-    return sep
-
-
-def _character(name: str, value: object) -> str | None:
-    if value is not None and (not isinstance(value, str) or len(value) != 1):
-        raise InputError(f"{name} as one character", repr(value), "Give one, such as '#'.")
-    return value
-
-
-def _names(names: object) -> tuple[str, ...] | str | None:
-    if names is None or isinstance(names, str):
-        return names
-    if isinstance(names, (set, frozenset, Mapping)) or not hasattr(names, "__iter__"):
-        received = type(names).__name__
-        raise InputError("names as a list, or a schema as text", received, "Give a list.")
-    listed = tuple(names)
-    twice = sorted({str(name) for name in listed if listed.count(name) > 1})
-    if twice:
-        raise InputError("names that differ", f"duplicates: {', '.join(twice)}", "Rename them.")
-    return listed
-
-
-def _usecols(usecols: Any) -> Any:
-    if usecols is None or callable(usecols):
-        return usecols
-    listed = tuple(usecols) if hasattr(usecols, "__iter__") and not isinstance(usecols, str) else ()
-    for kind in (int, str):
-        if listed and all(isinstance(one, kind) and one is not True for one in listed):
-            return listed
-    raise InputError(
-        "usecols as a list of positions, a list of names, or a function of a name",
-        repr(usecols),
-        "Use one kind for all columns.",
-    )
-
-
-def _index_col(index_col: object) -> tuple[int | str, ...]:
-    if index_col is None or index_col is False:
-        return ()
-    listed = tuple(index_col) if isinstance(index_col, (list, tuple)) else (index_col,)
-    if any(not isinstance(one, (int, str)) or isinstance(one, bool) for one in listed):
-        raise InputError("index_col as a name or a position", repr(index_col), "Give one.")
-    return listed
+    return given

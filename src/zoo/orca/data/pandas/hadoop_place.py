@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from py4j.protocol import Py4JJavaError
 
-from zoo.cluster.session import active_session
+from zoo.cluster.session.lifecycle import active_session
 from zoo.errors import InputError
 from zoo.orca.data.storage import Location, local_path, spark_path
 

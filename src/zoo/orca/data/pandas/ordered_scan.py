@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,22 +20,24 @@ from pyspark import RDD
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from zoo.cluster.session import active_session
+from zoo.cluster.session.lifecycle import active_session
 from zoo.orca.data.pandas.hadoop_place import (
     HadoopPlace,
     path_in_url,
     text_for_spark,
 )
-from zoo.orca.data.plan import quoted
+from zoo.orca.data.tensors.plan_columns import quoted
 from zoo.orca.data.xshards.frames import frame_to_rdd
 
-__all__ = ["group_files", "ordered_shards", "split_bytes"]
+__all__ = ["group_files", "ordered_shards", "split_bytes", "task_bytes"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # Planning takes about 30 ms a scan.
 _MAX_SCANS = 500
 _POSITION = "_zoo_position"
+# Of two threads that read at once, the second would take the settings of the first for the user's.
+_SETTINGS = threading.Lock()
 # The part of a URL that is written in more than one way: file:/a and file:///a.
 _HOST = "^[A-Za-z0-9+.-]+:(//[^/]*)?"
 
@@ -84,10 +87,10 @@ def ordered_shards(
     """
     sizes = [int(file.stat().st_size) for file in files]
     session = active_session()
-    target, open_cost = _planner_settings(session, sizes)
+    target, open_cost = task_bytes(sizes)
     groups = _without_repeats(group_files(sizes, target, open_cost), files)
     if len(groups) > _MAX_SCANS:
-        logger.warning(
+        _log.warning(
             "%d files need %d scans to keep their order, and at most %d are made: the rows come "
             "in the order in which Spark hands out the files, largest first. Read fewer files at "
             "a time, or join them, to keep the order",
@@ -104,7 +107,9 @@ def ordered_shards(
     return shards.map(_in_order) if mixed else shards
 
 
-def _planner_settings(session: SparkSession, sizes: Sequence[int]) -> tuple[int, int]:
+def task_bytes(sizes: Sequence[int]) -> tuple[int, int]:
+    """How many bytes a task gets, and the bytes that opening a file costs, as Spark is set."""
+    session = active_session()
     largest = _bytes(session, "spark.sql.files.maxPartitionBytes")
     open_cost = _bytes(session, "spark.sql.files.openCostInBytes")
     wanted = session.conf.get("spark.sql.files.minPartitionNum", None)
@@ -175,17 +180,18 @@ def _splits_of(session: SparkSession, target: int) -> Iterator[None]:
         "spark.sql.files.maxPartitionBytes": str(target),
         "spark.sql.files.minPartitionNum": "1",
     }
-    before = {name: session.conf.get(name, None) for name in wanted}
-    try:
-        for name, value in wanted.items():
-            session.conf.set(name, value)
-        yield
-    finally:
-        for name, old in before.items():
-            if old is None:
-                session.conf.unset(name)
-            else:
-                session.conf.set(name, old)
+    with _SETTINGS:
+        before = {name: session.conf.get(name, None) for name in wanted}
+        try:
+            for name, value in wanted.items():
+                session.conf.set(name, value)
+            yield
+        finally:
+            for name, old in before.items():
+                if old is None:
+                    session.conf.unset(name)
+                else:
+                    session.conf.set(name, old)
 
 
 def _in_order(frame: pd.DataFrame) -> pd.DataFrame:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePosixPath
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import pandas as pd
 from pyspark import RDD
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from zoo.cluster.session import active_session
+from zoo.cluster.session.lifecycle import active_session
 from zoo.errors import InputError
 from zoo.orca.data.pandas.file_list import list_files
+from zoo.orca.data.pandas.packing import packing
+from zoo.orca.data.pandas.spark_reader import spark_schema
 from zoo.orca.data.storage import locate
 from zoo.orca.data.xshards.jobs import map_shards
 
@@ -25,8 +26,6 @@ _READERS: dict[FileKind, Callable[..., Any]] = {
     "json": pd.read_json,
     "parquet": pd.read_parquet,
 }
-# pandas infers this from a path, and gets an open file.
-_PACKED = {".bz2": "bz2", ".gz": "gzip", ".xz": "xz", ".zip": "zip", ".zst": "zstd"}
 # Of these pandas makes an iterator.
 _ITERATING = ("chunksize", "iterator")
 
@@ -69,8 +68,7 @@ def parquet_keywords(
     """Keywords for pandas' `read_parquet`, which takes the schema as Arrow's."""
     keywords = {"columns": None if columns is None else list(columns), **options}
     if schema is not None:
-        full = StructType.fromDDL(schema) if isinstance(schema, str) else schema
-        keywords["schema"] = to_arrow_schema(cast("StructType", full))
+        keywords["schema"] = to_arrow_schema(spark_schema(schema))
     return keywords
 
 
@@ -86,8 +84,8 @@ def _read_files(
 def _read_file(file: str, kind: FileKind, keywords: Mapping[str, Any]) -> Any:
     # It holds the file system, some of which close what they opened when they go.
     place = locate(file)
-    packed = _PACKED.get(PurePosixPath(place.name).suffix)
-    if packed and kind != "parquet" and keywords.get("compression", "infer") == "infer":
+    if kind != "parquet":
+        packed = packing(place.name, keywords.get("compression", "infer"))
         keywords = {**keywords, "compression": packed}
     try:
         with place.open("rb") as stream:

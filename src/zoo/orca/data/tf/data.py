@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
 import numpy as np
-from pyspark import cloudpickle
 
 from zoo.errors import ContractError, InputError, load_extra
 from zoo.orca.data.tf.variable import VariableArrays

@@ -25,7 +25,7 @@ from zoo.orca.data.xshards.jobs import map_shards, run_job
 
 __all__ = ["MANIFEST", "hadoop_path", "load_rdd", "save_rdd"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 MANIFEST = "_zoo_shards.json"
 _VERSION = 1
@@ -132,7 +132,7 @@ def _remove(folder: Location, unwanted: Callable[[str], bool]) -> None:
             if unwanted(entry.name) and _is_ours(entry.name):
                 entry.unlink(missing_ok=True)
     except OSError as exc:
-        logger.warning("files that no manifest names stay in %s: %s", folder, exc)
+        _log.warning("files that no manifest names stay in %s: %s", folder, exc)
 
 
 def load_rdd(context: SparkContext, folder: Location) -> RDD[Any]:
@@ -159,7 +159,7 @@ def load_rdd(context: SparkContext, folder: Location) -> RDD[Any]:
 def _manifest(folder: Location) -> list[list[_Entry]]:
     place = folder / MANIFEST
     try:
-        text = place.read_text(encoding="utf-8")
+        content = place.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             "a folder of shards that SparkXShards.save has finished",
@@ -168,7 +168,7 @@ def _manifest(folder: Location) -> list[list[_Entry]]:
             "use load_pickle for what save_pickle wrote.",
         ) from None
     try:
-        held = json.loads(text)
+        held = json.loads(content)
         version, partitions = held["version"], held["partitions"]
         sound = all(
             _PART.fullmatch(e["file"]) and {"bytes", "crc32"} <= e.keys()

@@ -34,8 +34,8 @@ from pyspark.ml.linalg import SparseVector, VectorUDT
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 
+from zoo.orca.data.xshards.frame_schema import arrow_in_schema, columns_of, common_schema
 from zoo.orca.data.xshards.jobs import gather, map_shards
-from zoo.orca.data.xshards.schema import arrow_in_schema, columns_of, common_schema
 
 __all__ = ["frame_to_rdd", "rdd_to_frame", "table_to_pandas"]
 

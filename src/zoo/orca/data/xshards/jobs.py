@@ -1,46 +1,44 @@
 """Spark jobs over shards: user functions in tasks, their errors on the driver, and shuffles.
 
-An error of a user's function reaches the driver as its own type. Spark gives the driver no more
-than a text, so the packed error travels as a note on itself; and only in jobs that are started
-here, for whoever runs a job of their own over the shards should not find it in a traceback.
+An error of a user's function reaches the driver as its own type in jobs that are started here
+(`zoo.orca.data.xshards.error_inbox`); whoever runs a job of their own over the shards gets what
+Spark makes of it, with a note that names the shard.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import platform
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from py4j.protocol import Py4JError
-from pyspark import RDD, SparkContext, TaskContext
+from pyspark import RDD, SparkContext
 from pyspark.errors import PySparkException
 
-from zoo.cluster.carried import carry, raise_carried
+from zoo.cluster.session.ended import while_spark_runs
 from zoo.errors import ClusterError, InputError
 from zoo.orca.data.xshards.content import concatenate, even_cuts, take_rows
+from zoo.orca.data.xshards.error_inbox import (
+    INVITATION,
+    CarriedError,
+    ErrorInbox,
+    Reporting,
+    was_reported,
+)
 from zoo.orca.data.xshards.keys import partition_of_values
 
 __all__ = [
+    "attempt",
     "gather",
     "map_shards",
     "run_job",
+    "said_by",
     "scatter_by_column",
     "spread_evenly",
 ]
 
 T = TypeVar("T")
-_CARRY = "zoo.shards.carry"
-# What Spark says of an error in Python: its traceback, then the note that `_called` adds.
-_CARRIED = re.compile(
-    r"(Traceback \(most recent call last\):\n.*?)\nRaised by ([^\n]*)\. zoo-carried:([\w+/=]*):",
-    re.DOTALL,
-)
-# A larger error travels as its text: Spark sends and logs the message several times.
-_CARRIED_BYTES = 64 << 10
 _UNEVEN = "same number of elements in each partition"
 
 
@@ -55,19 +53,8 @@ def map_shards(rdd: RDD[Any], function: Callable[..., Any], *args: Any) -> RDD[A
 
 
 def _called(function: Callable[..., T], shard: Any, args: Sequence[Any], name: str) -> T:
-    try:
+    with Reporting(name):
         return function(shard, *args)
-    except Exception as exc:
-        task = TaskContext.get()
-        carried = task is not None and task.getLocalProperty(_CARRY)
-        note = f" zoo-carried:{_packed(exc)}:" if carried else ""
-        exc.add_note(f"Raised by {name} on {platform.node()}.{note}")
-        raise
-
-
-def _packed(error: Exception) -> str:
-    payload, _ = carry(error)
-    return base64.b64encode(payload if len(payload) <= _CARRIED_BYTES else b"").decode("ascii")
 
 
 def run_job(context: SparkContext, action: Callable[..., T], *args: Any) -> T:
@@ -88,26 +75,29 @@ def run_job(context: SparkContext, action: Callable[..., T], *args: Any) -> T:
             "one that has been stopped",
             "Make the shards again after init_orca_context().",
         )
-    before = context.getLocalProperty(_CARRY)
-    context.setLocalProperty(_CARRY, "1")
-    try:
-        return action(*args)
-    except (Py4JError, PySparkException) as exc:
-        _raise_found(str(exc))
-        raise
-    finally:
-        # What ends Spark meanwhile is the error to see, not that this cannot be reset.
-        with contextlib.suppress(Py4JError, OSError, AttributeError):
-            context.setLocalProperty(_CARRY, before)  # type: ignore[arg-type]
+    with ErrorInbox.at(context) as inbox:
+        before = context.getLocalProperty(INVITATION)
+        context.setLocalProperty(INVITATION, inbox.invitation)
+        try:
+            with while_spark_runs(context):
+                result = action(*args)
+            inbox.tell_of_retries()
+            return result
+        except (Py4JError, PySparkException) as exc:
+            text = str(exc)
+            found = inbox.find(text)
+            if found is None:
+                _raise_uneven(text)
+                raise
+        finally:
+            # What ends Spark meanwhile is the error to see, not that this cannot be reset.
+            with contextlib.suppress(Py4JError, OSError, AttributeError):
+                context.setLocalProperty(INVITATION, before)  # type: ignore[arg-type]
+    # Out here Spark's error is no longer the context of this one.
+    found.throw()
 
 
-def _raise_found(text: str) -> None:
-    found = _CARRIED.search(text)
-    if found:
-        traceback, where, packed = found.groups()
-        facts = {"text": traceback.rsplit("\n", 1)[-1], "traceback": traceback}
-        # A task of this application has packed it.
-        raise_carried(base64.b64decode(packed), facts, where)
+def _raise_uneven(text: str) -> None:
     if "zip" in text and _UNEVEN in text:
         raise InputError(
             f"two SparkXShards with the {_UNEVEN}",
@@ -116,10 +106,54 @@ def _raise_found(text: str) -> None:
         ) from None
 
 
+def attempt(rdd: RDD[Any], work: Callable[[Iterable[Any]], Iterable[Any]]) -> RDD[Any]:
+    """Do work of ours on each partition; `said_by` reads what comes of it.
+
+    An `InputError` ends the job with its first attempt: it is about the data, and Spark, which
+    tries again what raises, would only meet it again.
+
+    Args:
+        rdd: The shards.
+        work: From the shards of a partition to a few small things.
+    """
+
+    def tried(partition: int, shards: Iterable[Any]) -> list[list[Any] | CarriedError]:
+        name = f"partition {partition}"
+
+        def counted() -> Iterator[Any]:
+            nonlocal name
+            for number, shard in enumerate(shards):
+                name = f"shard {number} of partition {partition}"
+                yield shard
+
+        try:
+            return [list(work(counted()))]
+        except Exception as exc:
+            if isinstance(exc, InputError) and not was_reported(exc):
+                return [CarriedError.of(exc, name)]
+            with Reporting(name):
+                raise
+
+    return rdd.mapPartitionsWithIndex(tried)
+
+
+def said_by(tasks: Iterable[list[Any] | CarriedError]) -> list[list[Any]]:
+    """What the tasks of `attempt` made of their partitions.
+
+    Raises:
+        InputError: What one of them met.
+    """
+    done: list[list[Any]] = []
+    for one in tasks:
+        if isinstance(one, CarriedError):
+            one.throw()
+        done.append(one)
+    return done
+
+
 def gather(rdd: RDD[Any], function: Callable[[Any], T]) -> list[list[T]]:
     """What a function says of each shard, partition by partition."""
-    said = map_shards(rdd, function).mapPartitions(lambda values: [list(values)])
-    return run_job(rdd.ctx, said.collect)
+    return said_by(run_job(rdd.ctx, attempt(rdd, lambda shards: map(function, shards)).collect))
 
 
 def spread_evenly(rdd: RDD[Any], sizes: Sequence[int], count: int, empty: Any = None) -> RDD[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zoo.cluster.session import active_session
+from zoo.cluster.session.lifecycle import active_session
 
 __all__ = ["SharedValue"]
 

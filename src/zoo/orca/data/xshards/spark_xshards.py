@@ -12,6 +12,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from pyspark import RDD
 from pyspark.serializers import BatchedSerializer, CPickleSerializer
 from pyspark.sql import DataFrame
 
-from zoo.cluster.session import active_session, nodes_and_cores
+from zoo.cluster.session.lifecycle import active_session, nodes_and_cores
 from zoo.cluster.settings import settings
 from zoo.errors import ContractError, InputError
 from zoo.orca.data.storage import locate, spark_path
@@ -43,10 +44,11 @@ from zoo.orca.data.xshards.jobs import (
     scatter_by_column,
     spread_evenly,
 )
+from zoo.orca.data.xshards.pickle_folder import refuse_open_folder
 
 __all__ = ["SparkXShards", "XShards"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class XShards(ABC):
@@ -85,25 +87,35 @@ class XShards(ABC):
         return SparkXShards(context.parallelize(split_nested(data, count), count))
 
     @classmethod
-    def load_pickle(cls, path: str | os.PathLike[str], minPartitions: int | None = None) -> Any:  # noqa: N803 - old programs name it
-        """Read shards that `SparkXShards.save_pickle` wrote.
+    def load_pickle(
+        cls,
+        path: str | os.PathLike[str],
+        minPartitions: int | None = None,  # noqa: N803 - old programs name it
+        *,
+        trusted: bool = False,
+    ) -> SparkXShards:
+        """Read shards that `SparkXShards.save_pickle` wrote, and run the code that is in them.
 
-        Loading a pickle runs the code that is in it: do this with files only that you trust as
-        you trust a program. `XShards.load` runs nothing.
+        Whoever could write to the folder runs code here and on the executors: load only what you
+        trust as you trust a program. `XShards.load` runs nothing. A local folder is refused when
+        every user of the machine may write there; on other storage nobody looks.
 
         Args:
             path: The folder.
             minPartitions: The least number of partitions, a hint to Hadoop.
+            trusted: Do not look who may write there.
 
         Raises:
-            InputError: There is no such folder.
+            InputError: There is no such folder, or everybody may write there.
         """
         place = locate(path)
         if not place.exists():
             raise InputError(
                 "a folder that save_pickle wrote", f"{place}, where nothing is", "Check the path."
             )
-        logger.warning("Loading the pickles in %s runs whatever code is in them.", place)
+        if isinstance(place, Path) and not trusted:
+            refuse_open_folder(place)
+        _log.warning("Loading the pickles in %s runs whatever code is in them.", place)
         context = active_session().sparkContext
         return SparkXShards(context.pickleFile(spark_path(place), minPartitions))
 

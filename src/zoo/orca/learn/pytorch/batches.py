@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
-from zoo.cluster.meeting import Member
-from zoo.errors import InputError, ShardsLostError
-from zoo.orca.data.moving import move_shards
-from zoo.orca.data.plan import TensorPlan
-from zoo.orca.data.schedule import ShardOrder, step_bounds, step_count, window_rows
-from zoo.orca.data.shard import Shard
-from zoo.orca.learn.feed import ShardFeed
+from zoo.cluster.ranks.member import Member
+from zoo.errors import InputError
+from zoo.orca.data.tensors.schedule import RowOrder, step_bounds, step_count, window_rows
+from zoo.orca.learn.order import LoaderSource, Source, TensorSource
+from zoo.orca.learn.rank.feed import TensorFeed
+from zoo.orca.learn.rank.opening import open_feed
 
-__all__ = ["Batch", "LoaderBatches", "LoaderSource", "ShardBatches", "ShardSource", "Source"]
+__all__ = ["Batch", "LoaderBatches", "TensorBatches", "on_device", "open_source"]
 
 
 @dataclass(frozen=True)
@@ -73,93 +71,26 @@ def _cut(value: Any, low: int, high: int) -> Any:
     )
 
 
+def on_device(batches: Iterable[Batch | None], device: torch.device) -> Iterator[Batch]:
+    """The batches that have rows, on a device."""
+    return (batch.to(device) for batch in batches if batch is not None)
+
+
 def _moved(value: Any, device: torch.device) -> Any:
     return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
 
 
-@dataclass(frozen=True)
-class ShardSource:
-    """Training data that lies in shards.
+class TensorBatches:
+    """Batches that are views of a stretch gathered from shards.
 
-    Attributes:
-        plan: The tensors.
-        shards: All shards of the frame.
-        batch_size: Rows of a step over all ranks.
-        seed: Of the order; None keeps the order of the frame.
-        part: Which data of the fit: 0 for training, 1 for validation.
+    Args:
+        feed: The rows of this rank.
+        features: How many of the tensors the model is called with; the others are targets.
     """
 
-    plan: TensorPlan
-    shards: tuple[Shard, ...]
-    batch_size: int
-    seed: int | None
-    part: int = 0
-
-    def open(self, member: Member) -> ShardBatches:
-        """This rank's part of it."""
-        return ShardBatches(self, member)
-
-
-@dataclass(frozen=True)
-class LoaderSource:
-    """Training data that a creator function makes on every rank.
-
-    Attributes:
-        creator: `f(config, batch_size)` that returns a DataLoader.
-        config: Its first argument, to which `rank` and `size` are added.
-        batch_size: Rows of a step over all ranks.
-        seed: Of the order.
-    """
-
-    creator: Callable[[dict[str, Any], int], Any]
-    config: Mapping[str, Any]
-    batch_size: int
-    seed: int
-
-    def open(self, member: Member) -> LoaderBatches:
-        """This rank's part of it."""
-        return LoaderBatches(self, member)
-
-
-Source = ShardSource | LoaderSource
-
-
-class ShardBatches:
-    """Batches that are views of a stretch gathered from shards."""
-
-    def __init__(self, source: ShardSource, member: Member) -> None:
-        here = member.neighbours
-        host = member.arrival.host
-        # All look before any of them begins, so that all lost shards are known at once.
-        mine = [s for s in source.shards if s.host == host]
-        lost = [s.index for s in mine if not Path(s.path).is_dir()]
-        everyone = sorted({k for part in member.share(lost) for k in part})
-        if everyone:
-            raise ShardsLostError(
-                "the shards of every host on its disk", f"{len(everyone)} missing",
-                "They are computed again.", everyone,
-            )  # fmt: skip
-        shards = move_shards(member, source.shards)
-        if shards != source.shards and member.rank == 0:
-            moved = [[s.index, s.host, s.path] for s in shards]
-            member.report({"moved": moved, "part": source.part})
-        try:
-            self._feed = ShardFeed(
-                source.plan,
-                shards,
-                host=member.arrival.host,
-                place=(here.index(member.rank), len(here)),
-                batch_size=source.batch_size,
-                seed=source.seed,
-                threads=torch.get_num_threads(),
-            )
-        except FileNotFoundError as exc:
-            raise ShardsLostError(
-                "the shards of this host on its disk", f"{exc.filename} missing",
-                "They are written again from the frame.",
-            ) from exc  # fmt: skip
-        self._cut = len(source.plan.features)
-        self.steps: int | None = self._feed.steps
+    def __init__(self, feed: TensorFeed, features: int) -> None:
+        self._feed, self._cut = feed, features
+        self.steps: int | None = feed.steps
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch | None]:
         """Batches from step `start` on; None for a step without rows for this rank."""
@@ -201,46 +132,89 @@ class LoaderBatches:
         self.steps = None if self._rows is None else step_count(self._rows, batch)
         if not any(n for n in same):
             raise InputError("rows to work on", "an empty dataset", "Check the data creator.")
+        self._picked = _PickedRows(self._place)
+        # One for all epochs: workers that are to persist do.
+        self._split = None if self._rows is None else _with_rows(self._loader, self._picked)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch | None]:
         """Batches from step `start` on; None for a step without rows for this rank."""
-        if self._rows is None or self.steps is None:
+        if self._rows is None or self.steps is None or self._split is None:
             # A loader that cannot be told where to begin is read again up to there.
             for item in itertools.islice(self._loader, start, None):
                 yield _batch(item)
             return
         shuffle = isinstance(self._loader.sampler, RandomSampler)
         key = (self._source.seed, epoch, 0)
-        order = ShardOrder(self._rows, key, window=window_rows(1), shuffle=shuffle)
-        ends = step_bounds([self._rows], self.steps, range(start, self.steps))[:, 0].tolist()
-        rank, size = self._place
-        picked = []
-        for low, high in zip(ends, ends[1:], strict=False):
-            mine = slice(rank * (high - low) // size, (rank + 1) * (high - low) // size)
-            picked.append(order.take(low, high)[mine].tolist())
-        batches = iter(self._with_rows([p for p in picked if p]))
-        for rows in picked:
-            yield _batch(next(batches)) if rows else None
+        order = RowOrder(self._rows, key, window=window_rows(1), shuffle=shuffle)
+        ends = step_bounds([self._rows], self.steps, range(start, self.steps))[:, 0]
+        self._picked.begin(order, ends)
+        batches = iter(self._split)
+        for low, high in itertools.pairwise(ends):
+            first, last = self._picked.part(int(low), int(high))
+            yield _batch(next(batches)) if last > first else None
 
-    def _with_rows(self, rows: list[list[int]]) -> DataLoader[Any]:
-        """The user's loader, reading these rows."""
-        old = self._loader
-        return DataLoader(
-            old.dataset,
-            batch_sampler=rows,
-            num_workers=old.num_workers,
-            collate_fn=old.collate_fn,
-            timeout=old.timeout,
-            worker_init_fn=old.worker_init_fn,
-            multiprocessing_context=old.multiprocessing_context,
-            prefetch_factor=old.prefetch_factor,
-        )
+
+class _PickedRows:
+    """The rows of this rank, batch by batch, told as the loader asks for them.
+
+    An epoch may have more rows than a list of Python numbers should hold.
+
+    Args:
+        place: Number of this rank, and of how many.
+    """
+
+    def __init__(self, place: tuple[int, int]) -> None:
+        self._place = place
+        self._order: RowOrder | None = None
+        self._ends = np.zeros(1, dtype=np.int64)
+
+    def begin(self, order: RowOrder, ends: np.ndarray) -> None:
+        """From here on it is about an epoch.
+
+        Args:
+            order: Of the rows of the dataset.
+            ends: Where in it each step begins, and where the last one ends.
+        """
+        self._order, self._ends = order, ends
+
+    def part(self, low: int, high: int) -> tuple[int, int]:
+        """Which of a step's rows, counted in the step, are this rank's."""
+        rank, size = self._place
+        return rank * (high - low) // size, (rank + 1) * (high - low) // size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self._order
+        assert order is not None
+        for low, high in itertools.pairwise(self._ends):
+            first, last = self.part(int(low), int(high))
+            if last > first:
+                yield order.take(int(low), int(high))[first:last].tolist()
+
+
+def _with_rows(old: DataLoader[Any], rows: _PickedRows) -> DataLoader[Any]:
+    """The user's loader, reading these rows."""
+    return DataLoader(
+        old.dataset,
+        batch_sampler=rows,
+        num_workers=old.num_workers,
+        collate_fn=old.collate_fn,
+        pin_memory=old.pin_memory,
+        timeout=old.timeout,
+        worker_init_fn=old.worker_init_fn,
+        multiprocessing_context=old.multiprocessing_context,
+        generator=old.generator,
+        prefetch_factor=old.prefetch_factor,
+        persistent_workers=old.persistent_workers,
+    )
 
 
 def _split_rows(loader: DataLoader[Any]) -> int:
     """Rows of a loader that takes each row of its dataset once, in order or shuffled; else -1."""
     dataset: Any = loader.dataset
+    # A subclass that goes through its data in a way of its own is left to it.
     if isinstance(dataset, IterableDataset) or not loader.batch_size:
+        return -1
+    if type(loader).__iter__ is not DataLoader.__iter__:
         return -1
     sampler = loader.sampler
     # Not a subclass: that may choose rows in a way of its own.
@@ -273,3 +247,11 @@ def _rows(feature: Any) -> int:
         return len(feature)
     except TypeError:
         return 1
+
+
+def open_source(source: Source, member: Member) -> TensorBatches | LoaderBatches:
+    """The part of a rank in some data."""
+    if isinstance(source, TensorSource):
+        feed = open_feed(source, member, threads=torch.get_num_threads())
+        return TensorBatches(feed, len(source.plan.features))
+    return LoaderBatches(source, member)

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pyspark import TaskContext
 
-from zoo.cluster.meeting import Member
+from zoo.cluster.ranks.member import Member
 
 __all__ = ["choose_device"]
 
 
 def choose_device(member: Member, config: Mapping[str, Any]) -> torch.device:
-    """The GPU that Spark assigned to this task, else one of the host's by turns, else the CPU.
+    """The GPU that this task was given, else one of the host's by turns, else the CPU.
 
     Args:
         member: This rank.
@@ -24,10 +23,6 @@ def choose_device(member: Member, config: Mapping[str, Any]) -> torch.device:
         return torch.device(config["device"])
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    task = TaskContext.get()
-    assigned = task.resources().get("gpu") if task is not None else None
-    if assigned is not None and assigned.addresses:
-        index = int(assigned.addresses[0])
-    else:
-        index = member.neighbours.index(member.rank)
+    assigned = member.arrival.devices
+    index = int(assigned[0]) if assigned else member.neighbours.index(member.rank)
     return torch.device("cuda", index % torch.cuda.device_count())

@@ -9,9 +9,15 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from zoo.orca.learn.spark_estimator import GradientLimits
+from zoo.orca.learn.steps import GradientLimits
 
-__all__ = ["FlatGradients", "RunningStatistics", "clip"]
+__all__ = ["FlatGradients", "RunningStatistics", "clip", "sparse_parameters"]
+
+
+def sparse_parameters(model: nn.Module) -> list[torch.Tensor]:
+    """Tables of embeddings whose gradients have entries for the rows that were looked up only."""
+    kinds = (nn.Embedding, nn.EmbeddingBag)
+    return [m.weight for m in model.modules() if isinstance(m, kinds) and m.sparse]
 
 
 def clip(parameters: Sequence[nn.Parameter], limits: GradientLimits) -> None:
@@ -79,12 +85,21 @@ class RunningStatistics:
 class FlatGradients:
     """Gradients of all parameters as one array for each floating-point type.
 
+    Args:
+        parameters: What is trained.
+        sparse: Those among them with sparse gradients. They travel whole, and become sparse again:
+            the optimizers for them leave rows alone that were not looked up.
+
     Attributes:
         arrays: Which parameters have a gradient, then the gradients; sums of them over ranks.
     """
 
-    def __init__(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], sparse: Sequence[torch.Tensor] = ()
+    ) -> None:
         self._parameters = list(parameters)
+        tables = {id(p) for p in sparse}
+        self._sparse = [k for k, p in enumerate(self._parameters) if id(p) in tables]
         # Half precision adds up in single precision: sums over many ranks keep their digits.
         wide = [p.dtype == torch.float64 for p in self._parameters]
         self._views: list[torch.Tensor] = []
@@ -105,7 +120,9 @@ class FlatGradients:
             at[w] += p.numel()
         self._flats = [f for f in flats if f.numel()]
         self._present = np.zeros(len(self._parameters))
-        self.arrays = [self._present, *(f.numpy() for f in self._flats)]
+        self._looked_up = {k: torch.zeros(len(self._parameters[k])) for k in self._sparse}
+        flags = [rows.numpy() for rows in self._looked_up.values()]
+        self.arrays = [self._present, *(f.numpy() for f in self._flats), *flags]
 
     def clear(self) -> None:
         """No rows on this rank in this step."""
@@ -115,6 +132,11 @@ class FlatGradients:
     def gather(self) -> None:
         """Copy the gradients in. A parameter that took no part has none, here and in the sum."""
         grads = [p.grad for p in self._parameters]
+        for k, rows in self._looked_up.items():
+            rows.zero_()
+            grad = grads[k]
+            if grad is not None and grad.is_sparse:
+                rows[grad.coalesce().indices()[0].cpu()] = 1.0
         if all(g is not None for g in grads):
             self._present[:] = 1.0
             torch._foreach_copy_(self._views, [_dense(g) for g in grads if g is not None])
@@ -143,6 +165,13 @@ class FlatGradients:
                 parameter.grad = view if fits else view.to(parameter.device, parameter.dtype)
             else:
                 parameter.grad = None
+        for k, rows in self._looked_up.items():
+            grad = self._parameters[k].grad
+            if grad is not None:
+                seen = rows.nonzero().reshape(1, -1).to(grad.device)
+                self._parameters[k].grad = torch.sparse_coo_tensor(
+                    seen, grad[seen[0]], grad.shape, is_coalesced=True, check_invariants=False
+                )
 
 
 def _dense(grad: torch.Tensor) -> torch.Tensor:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from zoo.cluster.meeting import Member
-from zoo.orca.learn.collective import Collective
-from zoo.orca.learn.loop import EpochStats, Feed, StepSums
-from zoo.orca.learn.pytorch.batches import Batch
-from zoo.orca.learn.pytorch.gradients import FlatGradients, RunningStatistics, clip
-from zoo.orca.learn.pytorch.losses import compute_loss, loss_weight
+from zoo.orca.learn.framework import Feed, Place, Sums
+from zoo.orca.learn.pytorch.batches import Batch, on_device
+from zoo.orca.learn.pytorch.gradients import (
+    FlatGradients,
+    RunningStatistics,
+    clip,
+    sparse_parameters,
+)
+from zoo.orca.learn.pytorch.losses import Weighed, say_unknown_weight, weigh_loss
+from zoo.orca.learn.pytorch.modes import evaluating
+from zoo.orca.learn.pytorch.operator.scorer import make_scorer, score_batches
 from zoo.orca.learn.pytorch.orca_optimizer import ScheduleLR
-from zoo.orca.learn.pytorch.pytorch_metrics import AdditiveMetric
 from zoo.orca.learn.pytorch.recipe import Built
-from zoo.orca.learn.pytorch.scorer import Scorer
-from zoo.orca.learn.spark_estimator import GradientLimits
+from zoo.orca.learn.pytorch.scorer import AnyMetric
+from zoo.orca.learn.steps import EpochStats, GradientLimits, StepSums
 
 __all__ = ["TorchLearner"]
 
@@ -29,10 +33,10 @@ class TorchLearner:
 
     Args:
         built: Model, optimizer, loss, schedule.
-        member: This rank.
+        place: This rank among the ranks.
         seed: Of dropout and other randomness in the model.
         step_freq: When the schedule advances: `batch`, `epoch` or None.
-        validate: Opens the validation batches, or None.
+        validation: The validation batches, or None.
         metrics: Computed on them.
         limits: For gradients, or None.
     """
@@ -40,24 +44,25 @@ class TorchLearner:
     def __init__(
         self,
         built: Built,
-        member: Member,
+        place: Place,
         *,
         seed: int,
         step_freq: str | None = None,
-        validate: Callable[[], Feed] | None = None,
-        metrics: Mapping[str, AdditiveMetric] | None = None,
+        validation: Feed | None = None,
+        metrics: Mapping[str, AnyMetric] | None = None,
         limits: GradientLimits | None = None,
     ) -> None:
-        self._built, self._member, self._seed = built, member, seed
+        self._built, self._place, self._seed = built, place, seed
         self._step_freq, self._metrics = step_freq, dict(metrics or {})
         self._limits = limits
-        self._alone = member.size == 1
+        self._alone = place.size == 1
         self._parameters: list[torch.nn.Parameter] = []
         self._frozen: list[torch.nn.Parameter] = []
         self._gradients: FlatGradients | None = None
         self._running = None if self._alone else RunningStatistics(built.model)
         self._arrays: list[np.ndarray] = []
-        self._validation = validate() if validate is not None else None
+        self._validation = validation
+        self._remainder: _Remainder | None = None
         self._adds_up = getattr(built.loss, "reduction", "mean") == "sum"
         self._generator: Any = torch.default_generator
 
@@ -75,7 +80,7 @@ class TorchLearner:
         self._parameters = parameters
         if not self._alone:
             assert self._running is not None
-            self._gradients = FlatGradients(parameters)
+            self._gradients = FlatGradients(parameters, sparse_parameters(self._built.model))
             self._arrays = [*self._gradients.arrays, *self._running.arrays]
         return self._arrays
 
@@ -85,7 +90,7 @@ class TorchLearner:
 
     def begin_step(self, iteration: int) -> None:
         """Seed torch's randomness: a step is the same whenever, and however often, it is taken."""
-        seed = hash((self._seed, iteration, self._member.rank)) & 0x7FFFFFFFFFFFFFFF
+        seed = hash((self._seed, iteration, self._place.rank)) & 0x7FFFFFFFFFFFFFFF
         self._generator.manual_seed(seed)
         if self._built.device.type == "cuda":
             torch.cuda.manual_seed(seed)
@@ -101,12 +106,7 @@ class TorchLearner:
         built = self._built
         batch = batch.to(built.device)
         built.optimizer.zero_grad(set_to_none=True)
-        parts = batch.parts(built.accumulate)
-        weights = [loss_weight(built.loss, part) for part in parts]
-        weight = sum(weights)
-        value = 0.0
-        for part, share in zip(parts, weights, strict=True):
-            value += self._backward(part, share, weight)
+        weight, value = self._add_parts(batch.parts(built.accumulate))
         if self._adds_up:
             # The sum over the ranks is the loss: count it once over all rows.
             sums.set(batch.rows, float(batch.rows), value)
@@ -123,40 +123,48 @@ class TorchLearner:
         assert self._running is not None
         self._running.gather(batch.rows)
 
-    def _backward(self, batch: Batch, share: float, weight: float) -> float:
-        """Add the gradients of a part of a batch.
+    def _add_parts(self, parts: Sequence[Batch]) -> tuple[float, float]:
+        """Add up gradients, weights, and losses times their weights."""
+        # Alone, gradients are of the mean; with others they are divided after the sum over the
+        # ranks. In half precision too they are of a mean: a sum over rows is out of its range. As
+        # the weight of all parts is not known before the last, they count in that of the first.
+        mean = not self._adds_up and (self._gradients is None or self._built.scaler is not None)
+        weight, value, unit = 0.0, 0.0, 0.0 if mean else 1.0
+        for part in parts:
+            with self._built.autocast():
+                found = self._loss(part)
+            if not found.known and (len(parts) > 1 or not self._alone):
+                say_unknown_weight()
+            share = 1.0 if self._adds_up else found.weight
+            weight, unit = weight + found.weight, unit or found.weight
+            value += found.loss.item() * share if share else 0.0
+            self._backward(found.loss, share / unit if share else 0.0)
+        if mean and weight not in (0.0, unit):
+            self._multiply(unit / weight)
+        elif mean and not weight and self._alone:
+            # As it is with other ranks: an update without gradients, not none at all.
+            for parameter in self._parameters:
+                parameter.grad = torch.zeros_like(parameter)
+        return weight, value
 
-        Args:
-            batch: The part.
-            share: What it weighs.
-            weight: What the whole batch weighs.
-
-        Returns:
-            Its loss, times its weight unless losses add up.
-        """
-        built = self._built
-        with built.autocast():
-            loss = self._loss(batch)
-        value = loss.item()
-        # Alone, the mean is taken at once; with others, after the sum over the ranks. In half
-        # precision weights come later still: a sum over rows is out of its range before a mean is.
-        scale = 1.0
-        if not self._adds_up:
-            mean = self._gradients is None or built.scaler is not None
-            scale = share if not mean else (share / weight if weight else 1.0)
-            value = value * share if share else 0.0
-        if built.scaler is not None:
-            loss = built.scaler.scale(loss)
+    def _backward(self, loss: torch.Tensor, scale: float) -> None:
+        """Add the gradients of a loss, scaled."""
+        if self._built.scaler is not None:
+            loss = self._built.scaler.scale(loss)
         if scale == 1.0:
             loss.backward()
         elif scale:
             loss.backward(torch.tensor(scale, dtype=loss.dtype, device=loss.device))
-        return value
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
+    def _multiply(self, factor: float) -> None:
+        for parameter in self._parameters:
+            if parameter.grad is not None:
+                parameter.grad *= factor
+
+    def _loss(self, batch: Batch) -> Weighed:
         """The loss of a batch, one number, from a forward pass."""
-        output = self._built.model(*batch.features)
-        return compute_loss(self._built, output, batch.targets)
+        output = self._built.forward(batch.features)
+        return weigh_loss(self._built, output, batch.targets, batch.rows)
 
     def update(self, sums: StepSums) -> None:
         """One step of the optimizer."""
@@ -185,46 +193,40 @@ class TorchLearner:
         if self._running is not None:
             self._running.restore()
 
-    def settle(self, stats: EpochStats) -> None:
-        """Buffers that a model keeps itself become their mean over the ranks, by rows."""
+    def remainder(self, own_rows: int) -> list[np.ndarray]:
+        """Buffers that a model keeps itself, to become their mean over the ranks, by rows."""
         running = self._running
         if running is None:
-            return
-        floats = [
+            return []
+        buffers = [
             b for b in self._built.model.buffers() if b.is_floating_point() and not running.holds(b)
         ]
-        if not floats:
-            return
-        parts = [b.detach().reshape(-1).double().cpu() for b in floats]
-        flat = torch.cat(parts).mul_(stats.own_rows).numpy()
-        count = np.array([float(stats.own_rows)])
-        collective = Collective(self._member, [count, flat])
-        collective.all_reduce()
-        collective.close()
-        at = 0
-        for buffer in floats:
-            mean = torch.from_numpy(flat[at : at + buffer.numel()] / count[0])
-            buffer.copy_(mean.view(buffer.shape))
-            at += buffer.numel()
+        self._remainder = _Remainder(buffers, own_rows) if buffers else None
+        return [] if self._remainder is None else self._remainder.arrays
 
-    def validate(self) -> dict[str, float]:
-        """Score the validation data on all ranks."""
+    def settle(self) -> None:
+        """See `Learner`."""
+        assert self._remainder is not None
+        self._remainder.scatter()
+
+    def score(self) -> Sums | None:
+        """Score this rank's part of the validation data."""
         if self._validation is None:
-            return {}
-        scorer = Scorer(self._built, self._metrics)
-        self._built.model.eval()
-        with torch.no_grad():
-            for batch in self._validation.epoch(0):
-                if batch is not None:
-                    scorer.add(batch.to(self._built.device))
-        self._built.model.train()
-        return scorer.result(self._member.share(scorer.sums()))
+            return None
+        self._scorer = scorer = make_scorer(self._built, self._metrics)
+        with evaluating(self._built.model):
+            score_batches(scorer, on_device(self._validation.epoch(0), self._built.device))
+        return scorer.sums()
+
+    def scored(self, parts: Sequence[Sums]) -> dict[str, Any]:
+        """See `Learner`."""
+        return self._scorer.result(parts)
 
     def end_epoch(self, stats: EpochStats) -> None:
         """Advance a schedule that goes by epochs."""
         scheduler = self._built.scheduler
         if isinstance(scheduler, ScheduleLR):
-            scores = [v for name, v in stats.validation.items() if name != "val_loss"]
+            scores = [v for name, v in stats.scores.items() if name != "val_loss"]
             seen = {"Loss": stats.loss, **({"score": scores[0]} if scores else {})}
             scheduler.observe(seen)
             return
@@ -234,3 +236,29 @@ class TorchLearner:
             scheduler.step(stats.validation.get("val_loss", stats.loss))
         else:
             scheduler.step()
+
+
+class _Remainder:
+    """Buffers to average over the ranks at the end of an epoch, as flat arrays.
+
+    Args:
+        buffers: Of this rank's model.
+        own_rows: What they weigh.
+
+    Attributes:
+        arrays: The weight, and the buffers times it: sums of them over ranks.
+    """
+
+    def __init__(self, buffers: Sequence[torch.Tensor], own_rows: int) -> None:
+        self._buffers = list(buffers)
+        parts = [b.detach().reshape(-1).double().cpu() for b in self._buffers]
+        self.arrays = [np.array([float(own_rows)]), torch.cat(parts).mul_(own_rows).numpy()]
+
+    def scatter(self) -> None:
+        """Give every buffer its mean."""
+        (count,), flat = self.arrays
+        at = 0
+        for buffer in self._buffers:
+            mean = torch.from_numpy(flat[at : at + buffer.numel()] / count)
+            buffer.copy_(mean.view(buffer.shape))
+            at += buffer.numel()

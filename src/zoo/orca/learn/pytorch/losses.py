@@ -1,9 +1,17 @@
-"""The loss of a batch as one number, and what the batch weighs in the mean over all ranks."""
+"""The loss of a batch as one number, and what the batch weighs in the mean over all ranks.
+
+Losses of torch are known. A function of the user's is watched while it works; it may also say what
+it weighs and return `(sum, weight)`.
+"""
 
 from __future__ import annotations
 
+import functools
+import logging
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -11,8 +19,61 @@ from torch import nn
 
 from zoo.errors import InputError
 from zoo.orca.learn.pytorch.batches import Batch
+from zoo.orca.learn.pytorch.loss_watch import (
+    LossWatch,
+    MisalignedError,
+    align,
+    class_weight,
+    misaligned,
+)
 
-__all__ = ["HasLoss", "LossPerOutput", "compute_loss", "loss_weight", "side_by_side"]
+__all__ = [
+    "BY_CLASS",
+    "ELEMENTWISE",
+    "HasLoss",
+    "LossPerOutput",
+    "Weighed",
+    "compute_loss",
+    "loss_weight",
+    "require_rows_aligned",
+    "say_unknown_weight",
+    "side_by_side",
+    "weigh_loss",
+]
+
+_log = logging.getLogger(__name__)
+
+# Compare each number of the output with one of the target.
+ELEMENTWISE = (
+    nn.BCELoss,
+    nn.BCEWithLogitsLoss,
+    nn.HingeEmbeddingLoss,
+    nn.HuberLoss,
+    nn.KLDivLoss,
+    nn.L1Loss,
+    nn.MSELoss,
+    nn.MultiLabelSoftMarginLoss,
+    nn.PoissonNLLLoss,
+    nn.SmoothL1Loss,
+    nn.SoftMarginLoss,
+)
+BY_CLASS = (nn.CrossEntropyLoss, nn.NLLLoss)
+_COMPILED = ("_torchdynamo_orig_callable", "_orig_mod")
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The loss of a batch.
+
+    Attributes:
+        loss: Its mean, one number; the sum where the loss adds up its rows.
+        weight: What the batch weighs in the mean over several; 0 where losses add up.
+        known: False where that is a guess: the number of rows.
+    """
+
+    loss: torch.Tensor
+    weight: float
+    known: bool = True
 
 
 class HasLoss(Protocol):
@@ -42,6 +103,10 @@ class LossPerOutput(nn.Module):
 
     def forward(self, output: Any, targets: Sequence[torch.Tensor]) -> torch.Tensor:
         """Add up the losses."""
+        return self.weigh(output, targets, _rows(output, targets, 1)).loss
+
+    def weigh(self, output: Any, targets: Sequence[torch.Tensor], rows: int) -> Weighed:
+        """Add up the losses of so many rows, and say what the sum weighs."""
         outputs = output if isinstance(output, tuple | list) else (output,)
         if not len(outputs) == len(targets) == len(self.losses):
             raise InputError(
@@ -50,10 +115,13 @@ class LossPerOutput(nn.Module):
                 "Give as many losses as the model has outputs, and as many label columns.",
             )
         parts = [
-            _without_broadcast(loss, out, target)
+            _compare(loss, out, target, rows)
             for loss, out, target in zip(self.losses, outputs, targets, strict=True)
         ]
-        return torch.stack(parts).sum()
+        weights = {part.weight for part in parts}
+        known = all(part.known for part in parts) and len(weights) == 1
+        weight = weights.pop() if known else float(rows)
+        return Weighed(torch.stack([part.loss for part in parts]).sum(), weight, known)
 
 
 def compute_loss(built: HasLoss, output: object, targets: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -63,45 +131,147 @@ def compute_loss(built: HasLoss, output: object, targets: Sequence[torch.Tensor]
     with several columns of targets compares with them side by side. A list of losses has one for
     each output, and they are added up.
     """
+    return weigh_loss(built, output, targets).loss
+
+
+def weigh_loss(
+    built: HasLoss, output: Any, targets: Sequence[torch.Tensor], rows: int = 1
+) -> Weighed:
+    """The loss of a batch, see `compute_loss`, and what it weighs in the mean over several batches.
+
+    A mean weighs its rows. Cross entropy with class weights or ignored targets divides by the
+    weight of the targets instead, so that is what its batches weigh, also inside a function. A
+    function that returns `(sum, weight)` says it itself.
+
+    Args:
+        built: Has the loss.
+        output: Of the model.
+        targets: Of the batch.
+        rows: Of the batch, where no tensor tells.
+
+    Raises:
+        InputError: Rows would be compared with other rows, or the loss is not one number.
+    """
+    rows = _rows(output, targets, rows)
     if built.loss is None:
-        loss = output.mean() if isinstance(output, torch.Tensor) else output
+        is_tensor = isinstance(output, torch.Tensor)
+        by_row = is_tensor and output.ndim > 0
+        found = Weighed(output.mean() if is_tensor else output, float(rows), by_row)
     elif isinstance(built.loss, LossPerOutput):
-        loss = built.loss(output, targets)
+        found = built.loss.weigh(output, targets, rows)
     elif isinstance(output, tuple | list):
-        loss = built.loss(*output, *targets)
+        found = _called(built.loss, tuple(output), tuple(targets), rows)
     else:
         target = targets[0] if len(targets) == 1 else side_by_side(targets)
-        loss = _without_broadcast(built.loss, output, target)
-    if isinstance(loss, torch.Tensor) and not loss.ndim:
-        return loss
-    raise InputError(
-        "a loss that is one number for a batch, as a tensor",
-        f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__,
-        "Take its mean.",
+        found = _compare(built.loss, output, target, rows)
+    loss = found.loss
+    if not isinstance(loss, torch.Tensor) or loss.ndim:
+        raise InputError(
+            "a loss that is one number for a batch, or its sum and its weight, as a tensor",
+            f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__,
+            "Take its mean.",
+        )
+    adds_up = getattr(built.loss, "reduction", "mean") == "sum"
+    return Weighed(loss, 0.0) if adds_up else found
+
+
+def require_rows_aligned(call: Callable[..., Any], output: Any, target: Any) -> Any:
+    """Call a function of the user's with an output and a target.
+
+    Raises:
+        InputError: It compares rows of the one with other rows of the other.
+    """
+    tensors = isinstance(output, torch.Tensor) and isinstance(target, torch.Tensor)
+    if not tensors or output.shape == target.shape:
+        return call(output, target)
+    with LossWatch((output,), (target,), len(output) if output.ndim else 1):
+        return call(output, target)
+
+
+@functools.cache
+def say_unknown_weight() -> None:
+    """Say, once in a process, that weights of a loss are guessed where that makes a difference."""
+    _log.warning(
+        "Parts of a batch, of other ranks or of gradient_accumulation, count by their rows in the "
+        "mean of this loss. Where it divides by other weights, let it return (sum, weight): the "
+        "sum of the rows' losses, and what to divide it by."
     )
 
 
-def _without_broadcast(loss: Callable[..., Any], output: Any, target: Any) -> Any:
-    """Call a loss. Where torch only warns that it compares each output with all targets, raise."""
-    # Losses that broadcast compare floats; classes have another shape by their nature.
-    tensors = isinstance(output, torch.Tensor) and isinstance(target, torch.Tensor)
-    if not tensors or output.shape == target.shape or not target.is_floating_point():
-        return loss(output, target)
-    with warnings.catch_warnings():
+def _compare(loss: Callable[..., Any], output: Any, target: Any, rows: int) -> Weighed:
+    if type(loss) not in ELEMENTWISE:
+        return _called(loss, (output,), (target,), rows)
+    target = align(output, target)
+    if target.shape != output.shape:
+        raise misaligned(output, target)
+    return Weighed(loss(output, target), float(rows))
+
+
+def _called(
+    loss: Callable[..., Any], outputs: tuple[Any, ...], targets: tuple[Any, ...], rows: int
+) -> Weighed:
+    """Call a loss that may do with outputs and targets what it likes."""
+    if type(loss) in BY_CLASS and len(targets) == 1:
+        return Weighed(loss(*outputs, *targets), _class_weight(loss, targets[0], rows))
+    if type(loss).__module__.startswith("torch.nn."):
+        return Weighed(loss(*outputs, *targets), float(rows))
+    try:
+        return _watched(loss, outputs, targets, rows)
+    except MisalignedError:
+        if len(outputs) != 1 or len(targets) != 1:
+            raise
+        # Of (n, 1) and (n,) one reading makes sense. Functions that bring the two together
+        # themselves have been called with what they expect.
+        target = align(outputs[0], targets[0])
+        if target is targets[0]:
+            raise
+        return _watched(loss, outputs, (target,), rows)
+
+
+def _watched(
+    loss: Callable[..., Any], outputs: tuple[Any, ...], targets: tuple[Any, ...], rows: int
+) -> Weighed:
+    compared, wanted = list(_tensors(outputs)), list(_tensors(targets))
+    if any(hasattr(loss, name) for name in _COMPILED):  # nothing inside can be watched
+        return _answer(loss(*outputs, *targets), None, rows)
+    with warnings.catch_warnings(), LossWatch(compared, wanted, rows) as watch:
         warnings.filterwarnings("error", "Using a target size", UserWarning)
         try:
-            return loss(output, target)
+            answer = loss(*outputs, *targets)
         except UserWarning as exc:
-            raise _other_shape(output, target) from exc
+            if not compared or not wanted or "Using a target size" not in str(exc):
+                raise
+            raise misaligned(compared[0], wanted[0]) from exc
+    return _answer(answer, watch.weight(answer), rows)
 
 
-def _other_shape(output: Any, target: Any) -> InputError:
-    return InputError(
-        "outputs and targets of one shape",
-        f"{tuple(output.shape)} and {tuple(target.shape)}",
-        "Squeeze the model's output, or give the targets a second dimension with a list inside "
-        "the list: label_cols=[['y']].",
-    )
+def _answer(answer: Any, weight: float | None, rows: int) -> Weighed:
+    if isinstance(answer, tuple) and len(answer) == 2:
+        return _own_answer(*answer)
+    return Weighed(answer, float(rows) if weight is None else weight, weight is not None)
+
+
+def _own_answer(total: Any, weight: Any) -> Weighed:
+    own = float(weight)
+    if not math.isfinite(own) or own < 0 or not isinstance(total, torch.Tensor):
+        raise InputError(
+            "a sum as a tensor and a weight of 0 or more from a loss that returns both",
+            f"{type(total).__name__} and {own}",
+            "Return the sum of the rows' losses and the sum of their weights.",
+        )
+    return Weighed(total / own if own else total * 0.0, own)
+
+
+def _tensors(values: Any) -> Iterator[torch.Tensor]:
+    if isinstance(values, torch.Tensor):
+        yield values
+    elif isinstance(values, tuple | list | Mapping):
+        for value in values.values() if isinstance(values, Mapping) else values:
+            yield from _tensors(value)
+
+
+def _rows(output: Any, targets: Sequence[Any], otherwise: int) -> int:
+    return next((len(t) for t in _tensors([*targets, output]) if t.ndim), otherwise)
 
 
 def side_by_side(targets: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -110,20 +280,16 @@ def side_by_side(targets: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def loss_weight(loss: object, batch: Batch) -> float:
-    """What a batch weighs in the mean over all ranks.
+    """What a batch weighs in the mean over all ranks, as far as that is known without its loss.
 
-    A mean loss weighs its rows. Cross entropy with class weights or ignored targets divides by
-    the weight of the targets instead, so that is what its batches weigh. A sum needs no division:
-    weight 0 says so.
+    A sum needs no division: weight 0 says so. See `weigh_loss`.
     """
     if getattr(loss, "reduction", "mean") == "sum":
         return 0.0
-    target = batch.targets[0] if len(batch.targets) == 1 else None
-    if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or target is None:
+    if type(loss) not in BY_CLASS or len(batch.targets) != 1:
         return float(batch.rows)
-    if target.is_floating_point():
-        return float(batch.rows)
-    kept = target[target != loss.ignore_index]
-    if loss.weight is None:
-        return float(kept.numel() * batch.rows / max(1, target.numel()))
-    return float(loss.weight[kept].sum())
+    return _class_weight(loss, batch.targets[0], batch.rows)
+
+
+def _class_weight(loss: Any, target: torch.Tensor, rows: int) -> float:
+    return class_weight(target, loss.weight, loss.ignore_index, rows)

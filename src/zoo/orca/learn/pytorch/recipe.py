@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from zoo.errors import InputError
 from zoo.orca.learn.optimizers.optimizer import Optimizer as NamedOptimizer
 from zoo.orca.learn.pytorch.losses import LossPerOutput
+from zoo.orca.learn.pytorch.operator.several import as_given, join
 from zoo.orca.learn.pytorch.orca_optimizer import torch_optimizer, torch_schedule
-from zoo.orca.learn.pytorch.several import as_given, join
 
 if TYPE_CHECKING:
-    from zoo.orca.learn.pytorch.operator_host import OperatorHost
+    from zoo.orca.learn.pytorch.operator.host import OperatorHost
     from zoo.orca.learn.pytorch.training_operator import TrainingOperator
 
 __all__ = ["Built", "Recipe", "build", "float_dtype", "takes_one_input"]
@@ -60,6 +61,36 @@ class Recipe:
     initialization_hook: Callable[[], object] | None = None
     use_tqdm: bool = False
 
+    @property
+    def compares(self) -> bool:
+        """Whether a loss compares outputs with targets."""
+        return self.loss is not None
+
+    def doubts(self, *, labels: bool) -> list[str]:
+        """What the user may have forgotten; an operator may do without."""
+        found = []
+        if labels and self.loss is None and self.operator is None:
+            found.append(
+                "label_cols are given, and no loss to compare them with: what the model returns is "
+                "taken for the loss. Pass loss to the estimator."
+            )
+        if self.optimizer is None and self.operator is None:
+            found.append(
+                "no optimizer is given: plain SGD with a learning rate of 0.001, without momentum, "
+                "is used"
+            )
+        return found
+
+    @property
+    def makes_weights(self) -> bool:
+        """Whether a function of the user's makes the model."""
+        return not isinstance(self.model, nn.Module)
+
+    def describe(self) -> dict[str, Any]:
+        """What loggers write down."""
+        plain = {k: v for k, v in self.config.items() if isinstance(v, str | int | float | bool)}
+        return {"precision": self.precision, "gradient_accumulation": self.accumulate, **plain}
+
 
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -78,6 +109,8 @@ class Built:
         accumulate: Of `Recipe`.
         scaler: Keeps gradients in half precision from vanishing; None where that is not needed.
         operator: Where the operator is; None for the default way of training.
+        step_freq: When the schedule advances: `batch`, `epoch` or None.
+        chosen: The user gave an optimizer.
     """
 
     model: nn.Module
@@ -89,12 +122,32 @@ class Built:
     accumulate: int = 1
     scaler: torch.amp.GradScaler | None = None
     operator: OperatorHost | None = None
+    step_freq: str | None = "batch"
+    chosen: bool = True
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """In which forward and loss are computed."""
         if self.precision is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=_HALF[self.precision])
+
+    def forward(self, features: Sequence[Any]) -> Any:
+        """The model's output of some rows.
+
+        Raises:
+            InputError: Batch normalisation got a single row, which happens to small batches.
+        """
+        try:
+            return self.model(*features)
+        except ValueError as exc:
+            if "more than 1 value per channel" not in str(exc):
+                raise
+            raise InputError(
+                "two rows or more in every rank's part of a step, as batch normalisation needs",
+                "one row",
+                "Raise batch_size: these rows are shared by all ranks, and by the parts of "
+                "gradient_accumulation.",
+            ) from exc
 
     @property
     def learning_rate(self) -> float:
@@ -103,7 +156,7 @@ class Built:
 
 
 def build(recipe: Recipe, device: torch.device = _CPU) -> Built:
-    """Carry out a recipe, with the model on a device.
+    """Carry out a recipe, with the model on a device; its operator is added by others.
 
     Raises:
         InputError: A creator gave something else than it should, or the parts do not fit.
@@ -113,6 +166,7 @@ def build(recipe: Recipe, device: torch.device = _CPU) -> Built:
     model = recipe.model
     if not isinstance(model, nn.Module):
         model = _made(recipe.model, (config,), nn.Module, "model", several=several)
+    _require_sizes(model)
     model = model.to(device) if device.type != "cpu" else model
     optimizer = recipe.optimizer
     if optimizer is None:
@@ -122,7 +176,9 @@ def build(recipe: Recipe, device: torch.device = _CPU) -> Built:
     elif not isinstance(optimizer, Optimizer):
         optimizer = _made(optimizer, (model, config), Optimizer, "optimizer", several=several)
     _require_own_parameters(model, optimizer)
+    _require_no_closure(optimizer)
     scheduler = None
+    _require_one_schedule(recipe)
     if recipe.scheduler_creator is not None:
         creator, given = recipe.scheduler_creator, (optimizer, config)
         scheduler = _made(creator, given, LRScheduler, "scheduler", several=several)
@@ -138,17 +194,39 @@ def build(recipe: Recipe, device: torch.device = _CPU) -> Built:
     if isinstance(loss, nn.Module) and device.type != "cpu":
         loss = loss.to(device)
     scaler = torch.amp.GradScaler(device.type) if recipe.precision == "fp16" else None
-    built = Built(
-        model, optimizer, loss, scheduler, device, recipe.precision, recipe.accumulate, scaler
+    return Built(
+        model,
+        optimizer,
+        loss,
+        scheduler,
+        device,
+        recipe.precision,
+        recipe.accumulate,
+        scaler,
+        step_freq=recipe.scheduler_step_freq,
+        chosen=recipe.optimizer is not None,
     )
-    if recipe.operator is not None:
-        from zoo.orca.learn.pytorch.operator_host import add_operator
-
-        add_operator(built, recipe.operator, config, recipe.use_tqdm)
-    return built
 
 
 _FORMS = {"model": "config", "optimizer": "model, config", "scheduler": "optimizer, config"}
+
+
+def _require_one_schedule(recipe: Recipe) -> None:
+    optimizer = recipe.optimizer
+    if not isinstance(optimizer, NamedOptimizer) or optimizer.rate_schedule() is None:
+        return
+    if recipe.scheduler_creator is not None:
+        raise InputError(
+            "one schedule of the learning rate",
+            f"a scheduler_creator, and {type(optimizer).__name__} with a schedule or decay",
+            "Leave one of them out.",
+        )
+    if recipe.scheduler_step_freq != "batch":
+        raise InputError(
+            "scheduler_step_freq='batch' with a schedule of zoo.orca.learn.optimizers",
+            repr(recipe.scheduler_step_freq),
+            "These count steps; count the steps of an epoch in its arguments.",
+        )
 
 
 def _plain_sgd(model: nn.Module) -> Optimizer:
@@ -180,6 +258,27 @@ def _made(creator: Any, args: tuple[Any, ...], kind: type[Any], what: str, *, se
             "Return it at the end of the function.",
         )
     return made
+
+
+def _require_sizes(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            module = name.rpartition(".")[0]
+            raise InputError(
+                "a model whose layers know their sizes",
+                f"{type(model.get_submodule(module)).__name__} in {module!r}",
+                "Give it its number of inputs, or call the model once with a batch before you "
+                "return it.",
+            )
+
+
+def _require_no_closure(optimizer: Optimizer) -> None:
+    if _required_arguments(optimizer.step):
+        raise InputError(
+            "an optimizer whose step() needs nothing but the gradients",
+            f"{type(optimizer).__name__}, which calls a closure several times in a step",
+            "Use Adam or SGD: over several ranks, a step has one pass over its rows.",
+        )
 
 
 def _require_own_parameters(model: nn.Module, optimizer: Optimizer) -> None:
@@ -233,7 +332,7 @@ def _required_arguments(function: Callable[..., Any]) -> int | None:
 
 
 def takes_one_input(model: nn.Module) -> bool:
-    """Whether the model's `forward` can be called with one positional argument only."""
+    """Whether the model's `forward` needs one positional argument, and no more."""
     try:
         parameters = list(inspect.signature(model.forward).parameters.values())
     except (TypeError, ValueError):
@@ -241,7 +340,9 @@ def takes_one_input(model: nn.Module) -> bool:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
         return False
-    return sum(p.kind in kinds for p in parameters) == 1
+    positional = [p for p in parameters if p.kind in kinds]
+    needed = [p for p in positional if p.default is p.empty]
+    return len(needed or positional) == 1
 
 
 def float_dtype(model: nn.Module) -> str:

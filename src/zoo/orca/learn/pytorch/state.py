@@ -7,37 +7,34 @@ process, to go on at the very next step.
 
 from __future__ import annotations
 
+import copy
 import io
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
 from typing import Any, BinaryIO
 
 import torch
 
 from zoo.errors import InputError
-from zoo.orca.learn.loop import Position
+from zoo.orca.learn.framework import State
+from zoo.orca.learn.pytorch.operator.several import OptimizerList, members
 from zoo.orca.learn.pytorch.recipe import Built
+from zoo.orca.learn.steps import Position
 
-__all__ = ["State", "apply_state", "load_state", "read_state", "save_state", "write_state"]
+__all__ = [
+    "apply_state",
+    "load_state",
+    "read_state",
+    "save_state",
+    "settings_of",
+    "write_state",
+]
+
+_log = logging.getLogger(__name__)
 
 _FORMATS = ("zoo-torch-1", "zoo-torch-2")
-
-
-@dataclass(frozen=True)
-class State:
-    """A saved state, read and not yet put anywhere.
-
-    Attributes:
-        position: Where training stands.
-        tree: The whole content; of a file with nothing but weights, these under `model`.
-        whole: False for a file with nothing but weights.
-        extras: What the training remembers besides: statistics, callbacks, data.
-    """
-
-    position: Position
-    tree: Mapping[str, Any]
-    whole: bool = True
-    extras: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_state(
@@ -118,7 +115,7 @@ def read_state(blob: bytes) -> State:
 
 
 def apply_state(built: Built, state: State) -> Position:
-    """Put a state into what was built.
+    """Put a state into what was built, or refuse it and change nothing.
 
     Returns:
         Where training stands.
@@ -126,20 +123,111 @@ def apply_state(built: Built, state: State) -> Position:
     Raises:
         InputError: The state is of another model, optimizer or schedule.
     """
-    tree = state.tree
+    tree, undo = state.tree, list[Callable[[], object]]()
+    with_optimizer = state.whole and _wants_optimizer(built, tree["optimizer_kind"])
     try:
-        if state.whole and tree["optimizer_kind"] != type(built.optimizer).__name__:
-            raise ValueError(f"the state of another optimizer, {tree['optimizer_kind']}")
-        built.model.load_state_dict(tree["model"])
-        if state.whole:
-            built.optimizer.load_state_dict(tree["optimizer"])
-            if built.scheduler is not None and tree["scheduler"] is not None:
-                built.scheduler.load_state_dict(tree["scheduler"])
-            if built.scaler is not None and tree.get("scaler"):
-                built.scaler.load_state_dict(tree["scaler"])
+        certain = _fits(built.model, tree["model"])
+        if not certain:
+            undo.append(_memory(built.model))
+            built.model.load_state_dict(tree["model"])
+        if with_optimizer:
+            # These take a state in the place of theirs, which is still there to go back to. The
+            # model is overwritten: where it comes last no second copy of it is needed.
+            for part, saved in _small_parts(built, tree):
+                before = copy.copy(part.state_dict())
+                undo.append(partial(part.load_state_dict, before))
+                part.load_state_dict(saved)
+        if certain:
+            built.model.load_state_dict(tree["model"])
     except (RuntimeError, ValueError, TypeError, AttributeError, KeyError) as exc:
+        for step in reversed(undo):
+            step()
         raise _unreadable(" ".join(f"{type(exc).__name__}: {exc}".split())) from exc
     return Position(state.position.epoch, state.position.step, state.position.iteration)
+
+
+def _wants_optimizer(built: Built, saved: str) -> bool:
+    """Whether the file's optimizer and schedule are to be used.
+
+    Raises:
+        InputError: The user has chosen another one.
+    """
+    own = type(built.optimizer).__name__
+    if saved == own:
+        return True
+    if built.chosen:
+        raise InputError(
+            f"a file that was saved with the optimizer {own}",
+            f"the state of another optimizer, {saved}",
+            "Cannot load the PyTorch model with it. Make the estimator with that one, or with "
+            "none to evaluate and predict.",
+        )
+    _log.info("the file's optimizer, %s, is not used: the estimator was made with none", saved)
+    return False
+
+
+def _small_parts(built: Built, tree: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """What has a state besides the model, each with what is to be its state, in order."""
+    saved = tree["optimizer"]
+    several = saved.get("optimizers", [saved])
+    parts: list[tuple[Any, Any]] = list(zip(members(built.optimizer), several, strict=True))
+    if isinstance(built.optimizer, OptimizerList) and built.optimizer.memory is not None:
+        parts.append((built.optimizer.memory, saved["operator"]))
+    if built.scheduler is not None and tree["scheduler"] is not None:
+        parts.append((built.scheduler, tree["scheduler"]))
+    if built.scaler is not None and tree.get("scaler"):
+        parts.append((built.scaler, tree["scaler"]))
+    return parts
+
+
+def _fits(model: torch.nn.Module, weights: Mapping[str, Any]) -> bool:
+    """Whether the model takes these weights for certain.
+
+    It may take others, too: modules know older names, and may have a state that is no tensor.
+    """
+    own = model.state_dict()
+    return own.keys() == weights.keys() and all(
+        isinstance(value, torch.Tensor)
+        and isinstance(weights[name], torch.Tensor)
+        and value.shape == weights[name].shape
+        for name, value in own.items()
+    )
+
+
+def _memory(model: torch.nn.Module) -> Callable[[], object]:
+    """Copies the model's state; gives what puts it back."""
+    before = copy.deepcopy(model.state_dict())
+    return lambda: model.load_state_dict(before)
+
+
+# Of a schedule: these change while it works.
+_MOVING = {"last_epoch", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i"}
+
+
+def settings_of(built: Built) -> dict[str, Any]:
+    """What optimizer and schedule were made with, by name, as far as it is plain numbers.
+
+    Args:
+        built: Before training, or at any time after: what training changes is left out.
+    """
+    several, found = len(built.optimizer.param_groups) > 1, dict[str, Any]()
+    for number, group in enumerate(built.optimizer.param_groups):
+        own = {k: v for k, v in group.items() if not k.startswith(("param", "initial_", "max_"))}
+        own["lr"] = float(group.get("initial_lr", group["lr"]))
+        if "max_momentum" in group:  # a cycle, which moves them
+            own = {k: v for k, v in own.items() if k not in ("momentum", "betas")}
+        of = f" of group {number}" if several else ""
+        found |= {f"{name}{of}": value for name, value in own.items() if _is_plain(value)}
+    if built.scheduler is not None:
+        state = built.scheduler.state_dict().items()
+        kept = {k: v for k, v in state if k not in _MOVING and not k.startswith("_")}
+        found |= {f"{k} of the schedule": v for k, v in kept.items() if _is_plain(v)}
+    return found
+
+
+def _is_plain(value: object) -> bool:
+    parts = value if isinstance(value, tuple) else (value,)
+    return all(isinstance(part, int | float) for part in parts)
 
 
 def load_state(built: Built, blob: bytes) -> Position:

@@ -1,46 +1,39 @@
-"""Let a torchmetrics metric run as an additive one."""
+"""Let a torchmetrics metric run where the parts of the data are."""
 
 from __future__ import annotations
 
 import copy
+import io
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 import torch
 
-from zoo.errors import InputError
+from zoo.orca.learn.pytorch.loss_watch import align
 
-__all__ = ["SummedTorchMetric"]
+__all__ = ["TorchMetric"]
 
 
-class SummedTorchMetric:
-    """A copy of a torchmetrics metric that shows its states as one vector.
+class TorchMetric:
+    """A copy of a torchmetrics metric whose states are gathered from all parts of the data.
 
-    The vector begins with the number of batches seen, so that a metric which saw nothing can be
-    told from one whose sums are 0.
+    They are merged as torchmetrics merges those of its own ranks, by the rule that each state has.
+    Means are weighted with the batches of each part.
 
     Args:
         metric: A `torchmetrics.Metric`; it stays as it is.
-
-    Raises:
-        InputError: One of its states is not a tensor that ranks may sum.
     """
 
     def __init__(self, metric: Any) -> None:
-        # Whoever has such a metric has installed the package; we never ask for it.
-        summed = import_module("torchmetrics.utilities.data").dim_zero_sum
-        others = [name for name, reduce in metric._reductions.items() if reduce is not summed]
-        # A wrapper keeps its states in the metrics inside it, out of our sight.
-        if others or not metric._reductions or len(_nested(metric)) > 1:
-            raise InputError(
-                "a metric whose states add up over ranks (dist_reduce_fx='sum')",
-                f"{type(metric).__name__} with {', '.join(others) or 'states inside it'}",
-                "Use its binned form, such as thresholds=200, or a metric with sums as states.",
-            )
         self._metric = copy.deepcopy(metric)
-        # The states are summed by whoever holds the vectors; a second time would count twice.
-        self._metric.sync_on_compute = self._metric._to_sync = False
-        self._names = sorted(metric._reductions)
+        # Whoever has such a metric has installed the package; we never ask for it.
+        base = import_module("torchmetrics").Metric
+        # A wrapper keeps its states in the metrics inside it.
+        self._parts = [part for part in self._metric.modules() if isinstance(part, base)]
+        for part in self._parts:
+            # The states are merged by whoever holds them; a second time would count twice.
+            part.sync_on_compute = part._to_sync = False
         self.reset()
 
     def __call__(self, preds: torch.Tensor, targets: torch.Tensor) -> None:
@@ -50,45 +43,68 @@ class SummedTorchMetric:
             return
         if self._metric.device != preds.device:
             self._metric.to(preds.device)
+        targets = align(preds, targets)
         self._metric.update(preds.detach(), targets.detach().to(preds.device))
         self._batches += 1
 
-    def compute(self) -> torch.Tensor:
+    def compute(self) -> Any:
         """Return the value over everything seen; nan when nothing was."""
-        if not self._batches:
-            return torch.tensor(torch.nan)
-        value: torch.Tensor = self._metric.compute()
-        return value
+        return self._metric.compute() if self._batches else torch.tensor(torch.nan)
 
     def state(self) -> torch.Tensor:
-        """Return the number of batches and all states, in the order of their names."""
-        parts = [getattr(self._metric, name).detach().double().reshape(-1) for name in self._names]
-        return torch.cat([torch.tensor([self._batches], device=self._metric.device), *parts])
+        """Return the number of batches and all states, as the bytes of a file of torch."""
+        states = [
+            {name: _on_cpu(getattr(part, name)) for name in part._defaults} for part in self._parts
+        ]
+        file = io.BytesIO()
+        torch.save((self._batches, [part._update_count for part in self._parts], states), file)
+        return torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
 
-    def load_state(self, vector: torch.Tensor) -> None:
-        """Put a state, or a sum of states, in the place of what was seen."""
-        current = [getattr(self._metric, name) for name in self._names]
-        sizes = [1, *(part.numel() for part in current)]
-        if vector.shape != (sum(sizes),):
-            raise InputError(
-                f"a state of {sum(sizes)} numbers",
-                f"shape {tuple(vector.shape)}",
-                "Add up and load states of equally configured metrics only.",
-            )
-        batches, *parts = torch.split(vector.detach().double(), sizes)
-        self._metric.reset()
-        for name, old, new in zip(self._names, current, parts, strict=True):
-            setattr(self._metric, name, new.reshape(old.shape).to(old, copy=True))
-        self._batches = float(batches)
-        # torchmetrics warns of a compute before any update.
-        self._metric._update_count = int(self._batches)
+    def load_states(self, states: Sequence[torch.Tensor]) -> None:
+        """Put the states of all parts in the place of what was seen."""
+        files = [io.BytesIO(state.numpy().tobytes()) for state in states]
+        told = [torch.load(file, weights_only=True) for file in files]
+        told = [each for each in told if each[0]]
+        self.reset()
+        self._batches = sum(batches for batches, _, _ in told)
+        if not told:
+            return
+        for number, part in enumerate(self._parts):
+            weights = [float(batches) for batches, _, _ in told]
+            for name in part._defaults:
+                merged = _merged(
+                    part._reductions[name], [s[number][name] for _, _, s in told], weights
+                )
+                setattr(part, name, merged)
+            # torchmetrics warns of a compute before any update.
+            part._update_count = sum(counts[number] for _, counts, _ in told)
+            part._computed = None
 
     def reset(self) -> None:
         """Forget everything seen."""
+        for part in self._parts:
+            for name, first in part._defaults.items():
+                if isinstance(first, list):  # merged, it has become one tensor
+                    setattr(part, name, [])
         self._metric.reset()
-        self._batches = 0.0
+        self._batches = 0
 
 
-def _nested(metric: Any) -> list[Any]:
-    base = import_module("torchmetrics").Metric
-    return [module for module in metric.modules() if isinstance(module, base)]
+def _on_cpu(state: Any) -> Any:
+    if isinstance(state, list):
+        return [_on_cpu(each) for each in state]
+    return state.detach().cpu().clone()
+
+
+def _merged(rule: Any, states: Sequence[Any], weights: Sequence[float]) -> Any:
+    """One state of all parts, by its rule."""
+    if isinstance(states[0], list):
+        states = [tensor for state in states for tensor in state]
+        return rule(states) if rule is not None and states else states
+    if len(states) == 1:
+        return states[0]
+    stacked = torch.stack(list(states))
+    if rule is import_module("torchmetrics.utilities.data").dim_zero_mean:
+        shares = stacked.new_tensor(weights) / sum(weights)
+        return torch.tensordot(shares, stacked, 1)
+    return stacked if rule is None else rule(stacked)

@@ -59,6 +59,9 @@ class Stepper(Protocol):
     def advance(self, operator: TrainingOperator) -> None:
         """Advance schedules that go by batches."""
 
+    def hear(self, numbers: dict[str, float]) -> None:
+        """Take in what `train_batch` returned, whoever called it."""
+
 
 class _Alone:
     """For an operator that somebody made by hand."""
@@ -75,6 +78,9 @@ class _Alone:
     def advance(self, operator: TrainingOperator) -> None:
         pass
 
+    def hear(self, numbers: dict[str, float]) -> None:
+        pass
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -89,6 +95,7 @@ class Parts:
         world_rank: Number of this rank; 0 in a task that only scores.
         use_fp16: Training is in half precision.
         use_tqdm: The user wants to see progress; the driver shows it.
+        stepper: Takes the steps of the default methods; None for an operator made by hand.
     """
 
     models: Sequence[nn.Module]
@@ -99,6 +106,7 @@ class Parts:
     world_rank: int = 0
     use_fp16: bool = False
     use_tqdm: bool = False
+    stepper: Stepper | None = None
 
 
 class TrainingOperator:
@@ -114,7 +122,7 @@ class TrainingOperator:
 
     def __init__(self, config: Mapping[str, Any], parts: Parts) -> None:
         self._config, self._parts = dict(config), parts
-        self._stepper: Stepper = _Alone()
+        self._stepper: Stepper = parts.stepper or _Alone()
         self.global_step = 0
         self.setup(self._config)
 

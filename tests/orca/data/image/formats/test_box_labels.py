@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from zoo.errors import InputError
-from zoo.orca.data.image.formats.box_labels import as_label, image_size, labelled, relative_box
+from zoo.orca.data.image.formats.box_labels import (
+    Annotation,
+    annotated_size,
+    as_label,
+    image_size,
+    labelled,
+    relative_box,
+)
+from zoo.orca.data.image.writing.verify import SizedImage
 
 
 def test_box_is_divided_by_the_size() -> None:
@@ -37,9 +45,28 @@ def test_label_without_objects() -> None:
 
 
 def test_bad_annotation_spoils_its_record_only() -> None:
-    bad = labelled("a.jpg", lambda: as_label([relative_box((1, 1, 1, 1), 2, 2, "a.xml") + (0,)]))
+    bad = labelled("a.jpg", lambda: relative_box((1, 1, 1, 1), 2, 2, "a.xml"))
     assert bad.path == "a.jpg"
     assert "a.xml" in bad.reason
+
+
+def test_annotated_size_goes_along_with_the_image() -> None:
+    label = as_label([])
+    assert labelled("a.jpg", lambda: Annotation(label, (20, 10)))["image"] == SizedImage(
+        "a.jpg", 20, 10
+    )
+    assert labelled("a.jpg", lambda: Annotation(label, None))["image"] == "a.jpg"
+
+
+@pytest.mark.parametrize(
+    "size", [(0, 0), (-1, -1), (None, None), ("", "20"), (math.nan, 10), (math.inf, 10), ([], 3)]
+)
+def test_sizes_that_say_nothing(size: tuple[object, object]) -> None:
+    assert annotated_size(*size) is None
+
+
+def test_size_may_be_text() -> None:
+    assert annotated_size("500.0", "375") == (500, 375)
 
 
 def test_size_of_an_image(tmp_path: Path, make_picture: Callable[..., bytes]) -> None:

@@ -10,7 +10,10 @@ from pyspark.sql import SparkSession
 
 from zoo.errors import InputError
 from zoo.orca.data.image import decode_ndarray, read_parquet, write_parquet
-from zoo.orca.data.image.formats.coco import write_coco
+from zoo.orca.data.image.formats.box_labels import SCHEMA
+from zoo.orca.data.image.formats.coco import _read_annotations, _records, write_coco
+from zoo.orca.data.image.writing.chunk_file import write_chunk
+from zoo.orca.data.image.writing.verify import Screening
 
 Picture = Callable[..., bytes]
 
@@ -126,6 +129,32 @@ def test_bad_boxes_are_named_or_skipped(spark: SparkSession, coco: Path) -> None
     with pytest.raises(InputError, match=r"sub/a\.jpg"):
         write(coco)
     assert list(write(coco, on_error="skip")) == ["b [1].jpg", "ü.png"]
+
+
+def records_of(root: Path) -> dict[str, Any]:
+    """The records that tasks make, by the name of the image."""
+    images = _read_annotations(root / "instances.json", keep_crowds=True)
+    names = [image.name for image in images]
+    return dict(zip(names, _records(root / "images", images), strict=True))
+
+
+@pytest.mark.parametrize("size", [0, -1, "?", None])
+def test_size_that_says_nothing_is_the_images(coco: Path, size: Any) -> None:
+    content = instances()
+    content["images"][1].update(width=size, height=size)
+    put(coco, content)
+    found = records_of(coco)["sub/a.jpg"]["label"]
+    np.testing.assert_allclose(found[0], [0.1, 0.1, 0.5, 0.5, 2], rtol=1e-6)
+
+
+def test_image_of_another_size_than_annotated(coco: Path, tmp_path: Path) -> None:
+    content = instances()
+    content["images"][1].update(width=40, height=10)
+    put(coco, content)
+    records = list(records_of(coco).values())
+    with pytest.raises(InputError, match=r"20 x 10 pixels; received one for 40 x 10 .*sub/a\.jpg"):
+        write_chunk(tmp_path / "chunk=0", SCHEMA, records)
+    assert write_chunk(tmp_path / "chunk=0", SCHEMA, records, Screening("quarantine")).bad == 1
 
 
 @pytest.mark.spark

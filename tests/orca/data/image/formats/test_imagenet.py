@@ -94,6 +94,14 @@ def test_labels_and_images_that_differ_in_number(imagenet: Path) -> None:
         list_split(imagenet, "validation")
 
 
+def test_number_in_a_name_finds_its_line(imagenet: Path) -> None:
+    folder = imagenet / "validation"
+    for file, number in zip(sorted(folder.iterdir()), (1, 3, 4), strict=True):
+        file.rename(folder / f"ILSVRC2012_val_{number:08d}.JPEG")
+    (imagenet / "synset_labels.txt").write_text("a\nb\nc\nd\n")
+    assert [entry.synset for entry in list_split(imagenet, "validation")] == ["a", "c", "d"]
+
+
 def test_missing_labels(imagenet: Path) -> None:
     (imagenet / "synset_labels.txt").unlink()
     with pytest.raises(InputError, match="synset_labels"):

@@ -49,10 +49,11 @@ def test_files_in_each_others_place(idx: tuple[str, str], tmp_path: Path) -> Non
     ("change", "said"),
     [
         (lambda data: data[:-1], "bytes in"),
+        (lambda data: data + b"1", "bytes in"),
         (lambda data: data[:6], "magic number 2049"),
         (lambda data: b"", "an empty file"),
         (lambda data: b"\x1f\x8b" + data, "gunzip"),
-        (lambda data: data[:4] + struct.pack(">I", 9) + data[8:], "a label for each of the 10"),
+        (lambda data: data[:4] + struct.pack(">I", 9) + data[8:-1], "a label for each of the 10"),
     ],
 )
 def test_damaged_labels(

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from zoo.errors import ClusterError, ContractError, InputError
 from zoo.orca.data.image import read_tfrecord, write_tfrecord
-from zoo.orca.data.image.formats.tfrecord import _make_file, read_examples
+from zoo.orca.data.image.formats.tfrecord import _as_jpeg, _make_file, read_examples
 
 SYNSETS = ("n01440764", "n02102040", "n09999999")
 FEW = {"train_files": 4, "validation_files": 2}
@@ -260,3 +260,22 @@ def test_keywords_that_cannot_be(imagenet: Path, tmp_path: Path, given: dict[str
     with pytest.raises(InputError, match=next(iter(given))):
         write_tfrecord("imagenet", str(tmp_path), imagenet_path=str(imagenet), **given)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("is_training", ["False", 0, None])
+def test_is_training_is_true_or_false(tmp_path: Path, is_training: Any) -> None:
+    with pytest.raises(InputError, match="True or False"):
+        read_examples(str(tmp_path), is_training=is_training)
+
+
+def test_no_split_at_all(imagenet: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="at least one"):
+        write_tfrecord("imagenet", str(tmp_path), imagenet_path=str(imagenet), splits=())
+    assert not list(tmp_path.iterdir())
+
+
+def test_deep_png_keeps_its_upper_bits(tmp_path: Path) -> None:
+    Image.new("I;16", (8, 8), 0x8000).save(tmp_path / "a.png")
+    data, width, height = _as_jpeg(tmp_path / "a.png")
+    assert (width, height) == (8, 8)
+    assert Image.open(io.BytesIO(data)).getpixel((4, 4)) == (128, 128, 128)

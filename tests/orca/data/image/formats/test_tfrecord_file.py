@@ -133,3 +133,9 @@ def test_damaged_examples_are_errors_or_other_examples() -> None:
             decode_example(bytes(damaged[: generator.integers(len(damaged)) + 1]))
     with pytest.raises(InputError, match="Example"):
         decode_example(os.urandom(4) + b"\xff" * 20)
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 2**64 + 5])
+def test_whole_numbers_of_more_than_64_bits(value: int) -> None:
+    with pytest.raises(InputError, match="64 bits"):
+        encode_example({"x": value})

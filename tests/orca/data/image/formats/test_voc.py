@@ -8,9 +8,16 @@ from PIL import Image
 from pyspark.sql import SparkSession
 
 from zoo.errors import InputError
-from zoo.orca.data.image import decode_ndarray, read_parquet, write_parquet, write_voc
-from zoo.orca.data.image.formats.voc import VOC_CLASSES, VocLabels
-from zoo.orca.data.image.writing.verify import check_image
+from zoo.orca.data.image import (
+    decode_ndarray,
+    read_parquet,
+    write_parquet,
+    write_voc,
+)
+from zoo.orca.data.image.formats.box_labels import SCHEMA
+from zoo.orca.data.image.formats.voc import VOC_CLASSES, VocLabels, _records
+from zoo.orca.data.image.writing.chunk_file import write_chunk
+from zoo.orca.data.image.writing.verify import Screening, check_image
 
 REAL = Path(__file__).parents[5] / "shared" / "data" / "voc" / "VOCdevkit"
 
@@ -68,9 +75,8 @@ def stored(path: Path) -> Rows:
 
 def label_of(voc: Path, name: str, labels: VocLabels = ALL) -> np.ndarray:
     folder = voc / "VOC2007"
-    return labels.read(
-        folder / "Annotations" / f"{name}.xml", str(folder / "JPEGImages" / f"{name}.jpg")
-    )
+    file = folder / "Annotations" / f"{name}.xml"
+    return labels.read(file, str(folder / "JPEGImages" / f"{name}.jpg")).label
 
 
 @pytest.mark.spark
@@ -120,6 +126,12 @@ def test_class_that_voc_does_not_have(voc: Path) -> None:
         label_of(voc, "one")
 
 
+@pytest.mark.parametrize("classes", ["dog", [], ["dog", " Dog"], [1]])
+def test_classes_that_are_no_list_of_names(voc: Path, classes: Any) -> None:
+    with pytest.raises(InputError, match="each once"):
+        write_voc(str(voc), [(2007, "trainval")], str(voc / "out"), classes)
+
+
 @pytest.mark.spark
 def test_splits_are_joined_in_their_order(spark: SparkSession, voc: Path, tmp_path: Path) -> None:
     split(voc, "a", "four\n")
@@ -158,12 +170,28 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "x"><!ENTITY c "&b;&b;&b;">]>'
 BAD = {
     "no XML": "<object>",
     "reversed box": SIZE + thing("dog", (10, 1, 2, 5)),
-    "empty box": SIZE + thing("dog", (2, 1, 2, 5)),
     "box outside": SIZE + thing("dog", (30, 1, 40, 5)),
     "not a number": SIZE + thing("dog", ("a", 1, 2, 5)),
     "nan": SIZE + thing("dog", ("nan", 1, 2, 5)),
     "no box": SIZE + "<object><name>dog</name></object>",
 }
+
+
+def test_flat_box_costs_itself_only(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
+    annotate(voc, "one", SIZE + thing("dog", (2, 1, 2, 5)) + thing("dog", (2, 1, 10, 5)))
+    np.testing.assert_allclose(label_of(voc, "one")[:, :4], [[0.1, 0.1, 0.5, 0.5]])
+    assert "left out 1 objects" in caplog.text
+
+
+def test_image_of_another_size_than_annotated(voc: Path, tmp_path: Path) -> None:
+    annotate(voc, "two", SIZE.replace("20", "40") + thing("cat", (0, 0, 20, 10)))
+    records = list(_records(voc, ALL, [(2007, name) for name in ("one", "two")]))
+    (tmp_path / "out").mkdir()
+    chunk = tmp_path / "out" / "chunk=0"
+    with pytest.raises(InputError, match=r"20 x 10 pixels; received one for 40 x 10 .*two\.jpg"):
+        write_chunk(chunk, SCHEMA, records)
+    assert write_chunk(chunk, SCHEMA, records, Screening("skip")).bad == 1
+    assert write_chunk(chunk, SCHEMA, records, Screening("skip", "none")).bad == 0
 
 
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD)

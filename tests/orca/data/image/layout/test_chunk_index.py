@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from zoo.errors import InputError
+from zoo.orca.data.image.dataset_schema import DType, FeatureType, SchemaField
 from zoo.orca.data.image.layout.chunk_index import (
     INDEX_KEY,
     NULL,
@@ -17,7 +18,6 @@ from zoo.orca.data.image.layout.chunk_index import (
     RowGroupSpan,
     index_values,
 )
-from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
 from zoo.orca.data.image.writing.chunk_file import write_chunk
 from zoo.orca.data.image.writing.record_columns import ROW_GROUP_ROWS
 

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 
 from zoo.errors import InputError
+from zoo.orca.data.image.dataset_schema import DType, FeatureType, SchemaField
 from zoo.orca.data.image.ndarray_codec import decode_ndarray, encode_ndarray
 from zoo.orca.data.image.reading.column_arrays import TEXT, ColumnArrays, plan_arrays
-from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
 
 INT = np.dtype(np.int32)
 
@@ -33,6 +33,24 @@ def test_numbers_keep_their_values() -> None:
 def test_numbers_that_do_not_fit(value: float) -> None:
     with pytest.raises(InputError, match="fit int32 in column 'x'"):
         ColumnArrays("x", INT).read(pa.chunked_array([[value]]))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("float32", 2**24 + 1), ("float64", 2**60 + 1), ("float16", 70_000), ("float32", 1e39)]
+    + [("bool", 2), ("bool", 0.5)],
+)
+def test_numbers_that_would_change(dtype: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"fit {dtype} in column 'x'"):
+        ColumnArrays("x", np.dtype(dtype)).read(pa.chunked_array([[value]]))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("float32", 0.1), ("float32", float("inf")), ("float32", 7), ("bool", 1)]
+)
+def test_numbers_that_lose_digits_or_nothing(dtype: str, value: float) -> None:
+    read = ColumnArrays("x", np.dtype(dtype)).read(pa.chunked_array([[value]]))
+    assert read.tolist() == pytest.approx([value])
 
 
 def test_arrays_of_one_shape_are_stacked() -> None:

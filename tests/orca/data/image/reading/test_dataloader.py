@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from zoo.errors import InputError
 from zoo.orca.data.image import (
@@ -20,7 +21,7 @@ from zoo.orca.data.image import (
     SchemaField,
     read_parquet,
 )
-from zoo.orca.data.image.schema import encode
+from zoo.orca.data.image.dataset_schema import encode
 
 SCHEMA = {
     "image": SchemaField(FeatureType.IMAGE, DType.FLOAT32, ()),
@@ -93,6 +94,40 @@ def test_shards_part_the_chunks(dataset: str) -> None:
 def test_shards_that_cannot_be(dataset: str, config: dict[str, int]) -> None:
     with pytest.raises(AssertionError, match=r"num_shards|rank"):
         read_parquet("dataloader", dataset, config=config)
+
+
+def test_other_keys_of_a_config_are_named(dataset: str, caplog: pytest.LogCaptureFixture) -> None:
+    read_parquet("dataloader", dataset, config={"num_worker": 2, "rank": 0, "num_shards": 1})
+    assert "mean nothing here: num_worker" in caplog.text
+
+
+def test_known_keys_of_a_config_are_not_named(
+    dataset: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    read_parquet("dataloader", dataset, config={"num_workers": 0, "prefetch_factor": 2})
+    assert not caplog.text
+
+
+def test_images_in_floats_make_batches(tmp_path: Path) -> None:
+    pixels = np.array([[0, 4095]], np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    rows = [{"image": str(tmp_path / "a.png"), "x": n, "name": ""} for n in range(2)]
+    ParquetDataset.write(str(tmp_path / "out"), rows, SCHEMA)
+    decoder = ImageDecoder("F", (1, 2), scale=None)
+    (batch,) = read_parquet(
+        "dataloader", str(tmp_path / "out"), batch_size=2, decoders={"image": decoder}
+    )
+    assert batch["image"].tolist() == [[[[0, 4095]]]] * 2
+
+
+def test_whole_numbers_without_a_sign_are_never_wrapped(tmp_path: Path) -> None:
+    schema = {"x": SchemaField(FeatureType.SCALAR, DType.INT32, ())}
+    folder = tmp_path / "out" / "chunk=0"
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table({"x": pa.array([2**63 + 1], pa.uint64())}), folder / "a.parquet")
+    (tmp_path / "out" / "_orca_metadata").write_text(encode(schema))
+    with pytest.raises(InputError, match="stack into a batch"):
+        list(read_parquet("dataloader", str(tmp_path / "out")))
 
 
 def test_other_keys_of_a_config_are_left_alone(dataset: str) -> None:

@@ -11,12 +11,12 @@ import pytest
 
 from zoo.errors import InputError
 from zoo.orca.data.image import DType, FeatureType, ParquetDataset, SchemaField
+from zoo.orca.data.image.dataset_schema import encode
 from zoo.orca.data.image.layout.dataset_folder import METADATA, open_dataset
-from zoo.orca.data.image.reading.chunk_records import read_records
 from zoo.orca.data.image.reading.dataloader import read_as_dataloader
-from zoo.orca.data.image.reading.row_groups import iter_tables
+from zoo.orca.data.image.reading.records import read_records
+from zoo.orca.data.image.reading.row_reader import iter_tables
 from zoo.orca.data.image.reading.share import share_of
-from zoo.orca.data.image.schema import encode
 
 SCHEMA = {
     "data": SchemaField(FeatureType.SCALAR, DType.BYTES, ()),

@@ -5,7 +5,7 @@ import pytest
 from zoo.errors import ContractError, InputError
 from zoo.orca.data.image import DType, FeatureType, ParquetDataset, SchemaField
 from zoo.orca.data.image.layout.dataset_folder import DatasetFolder, open_dataset
-from zoo.orca.data.image.reading.row_groups import iter_tables
+from zoo.orca.data.image.reading.row_reader import iter_tables
 from zoo.orca.data.image.reading.share import share_of
 
 SCHEMA = {"x": SchemaField(FeatureType.SCALAR, DType.INT32, ())}

@@ -339,3 +339,14 @@ def test_names_load_no_tensorflow() -> None:
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "settings", [{"shuffle_buffer": 0}, {"seed": -1}, {"config": {"num_workers": -1}}]
+)
+def test_settings_of_tf_out_of_range(tmp_path: Path, settings: dict[str, Any]) -> None:
+    rows = [{"x": 1}]
+    schema = {"x": SchemaField(FeatureType.SCALAR, DType.INT32, ())}
+    ParquetDataset.write(str(tmp_path / "out"), rows, schema)
+    with pytest.raises(InputError, match=r"shuffle_buffer|seed|num_workers"):
+        read_as_tf_dataset(str(tmp_path / "out"), shuffle=True, **settings)

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from zoo.errors import InputError
-from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
+from zoo.orca.data.image.dataset_schema import DType, FeatureType, SchemaField
+from zoo.orca.data.image.layout.quarantine import BadRecord
 from zoo.orca.data.image.writing.chunk_file import (
     ROW_GROUP_ROWS,
-    BadRecord,
     is_older,
     kept_chunk,
     write_chunk,
@@ -176,7 +176,7 @@ def test_error_of_the_disk_is_no_bad_file(tmp_path: Path) -> None:
         "import resource, sys\n"
         "from pathlib import Path\n"
         "from zoo.orca.data.image.writing.chunk_file import write_chunk\n"
-        "from zoo.orca.data.image.schema import DType, FeatureType, SchemaField\n"
+        "from zoo.orca.data.image.dataset_schema import DType, FeatureType, SchemaField\n"
         "from zoo.orca.data.image.writing.verify import Screening\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
         "schema = {'x': SchemaField(FeatureType.SCALAR, DType.BYTES, ())}\n"

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from zoo.orca.data.image.dataset_schema import DType, FeatureType, SchemaField
 from zoo.orca.data.image.formats.image_folder import _records
 from zoo.orca.data.image.formats.mnist import _open_idx
-from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
 from zoo.orca.data.image.writing.fingerprint import fingerprint
 from zoo.orca.data.image.writing.verify import Screening
 from zoo.orca.data.storage import locate

@@ -15,8 +15,7 @@ from zoo.errors import ClusterError, InputError
 from zoo.orca.data.image import DType, FeatureType, SchemaField, read_parquet
 from zoo.orca.data.image.formats.image_folder import write_from_directory
 from zoo.orca.data.image.layout.dataset_folder import open_dataset
-from zoo.orca.data.image.layout.quarantine import read_quarantine
-from zoo.orca.data.image.writing.chunk_file import BadRecord
+from zoo.orca.data.image.layout.quarantine import BadRecord, read_quarantine
 from zoo.orca.data.image.writing.spark_writer import _Failure, _Job, _write_some, cut, write_parts
 from zoo.orca.data.image.writing.verify import Screening
 

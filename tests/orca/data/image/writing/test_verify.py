@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from zoo.errors import InputError
-from zoo.orca.data.image.writing.verify import Screening, Verify, check_image
+from zoo.orca.data.image.writing.verify import Screening, SizedImage, Verify, check_image
 
 KINDS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 LEVELS: tuple[Verify, ...] = ("none", "header", "decode")
@@ -110,5 +110,24 @@ def test_header_agrees_with_pillow(make_picture: Callable[..., bytes]) -> None:
 
 @pytest.mark.parametrize("field", [{"on_error": "raise"}, {"verify": "all"}, {"verify": None}])
 def test_other_words_are_refused(field: dict[str, str]) -> None:
-    with pytest.raises(InputError, match=f"{next(iter(field))} as one of"):
+    with pytest.raises(InputError, match=f"{next(iter(field))} '"):
         Screening(**field)  # type: ignore[arg-type]
+
+
+def test_annotated_size_of_the_header_fits() -> None:
+    for kind in KINDS:
+        assert SizedImage("a", 40, 30).misfit(saved(kind)) is None
+
+
+def test_annotated_size_of_another_image() -> None:
+    error = SizedImage("a", 30, 40).misfit(saved("PNG"))
+    assert "an annotation for the image's 40 x 30 pixels; received one for 30 x 40." in str(error)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_annotated_size_of_a_turned_photograph(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    error = SizedImage("a", 30, 40).misfit(saved(kind, exif=exif.tobytes()))
+    assert "EXIF orientation 6" in str(error)
+    assert "Turn the boxes back" in str(error)

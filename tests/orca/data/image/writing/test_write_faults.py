@@ -160,6 +160,7 @@ def test_killed_driver_and_spark(
     assert content(out) == content(undisturbed)
 
 
+@pytest.mark.slow
 def test_write_that_is_killed_again_and_again_ends(
     images: Path, undisturbed: Path, tmp_path: Path
 ) -> None:

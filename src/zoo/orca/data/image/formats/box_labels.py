@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from zoo.errors import InputError
-from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
-from zoo.orca.data.image.writing.chunk_file import BadRecord, Record
-from zoo.orca.data.image.writing.verify import check_image
+from zoo.orca.data.image.dataset_schema import DType, FeatureType, SchemaField
+from zoo.orca.data.image.layout.quarantine import BadRecord
+from zoo.orca.data.image.writing.record_columns import Record
+from zoo.orca.data.image.writing.verify import SizedImage, check_image, size_of_image
 from zoo.orca.data.storage import locate
 
-__all__ = ["SCHEMA", "Box", "as_label", "image_size", "labelled", "relative_box"]
+__all__ = [
+    "SCHEMA",
+    "Annotation",
+    "Box",
+    "Size",
+    "annotated_size",
+    "as_label",
+    "image_size",
+    "is_flat",
+    "labelled",
+    "relative_box",
+]
 
 SCHEMA = {
     "image": SchemaField(FeatureType.IMAGE, DType.FLOAT32, ()),
@@ -25,21 +36,50 @@ SCHEMA = {
 }
 Box = tuple[float, float, float, float]
 """xmin, ymin, xmax, ymax."""
+Size = tuple[float, float]
+"""Width and height in pixels."""
 
 
-def labelled(path: str, make_label: Callable[[], npt.NDArray[np.float32]]) -> Record | BadRecord:
-    """Return the record of an image.
+class Annotation(NamedTuple):
+    """What an annotation says of an image.
+
+    Attributes:
+        label: The objects, by the size below or else by that of the image.
+        size: As annotated; None where it is not.
+    """
+
+    label: npt.NDArray[np.float32]
+    size: Size | None
+
+
+def labelled(path: str, annotate: Callable[[], Annotation]) -> Record | BadRecord:
+    """Return the record of an image, whose size the writer compares with the annotated one.
 
     A bad annotation spoils this record only, which the writer may skip.
 
     Args:
         path: The image file, which is also the record's `image_id`.
-        make_label: Returns the label, or raises an `InputError`.
+        annotate: Returns the annotation, or raises an `InputError`.
     """
     try:
-        return {"image": path, "label": make_label(), "image_id": path}
+        label, size = annotate()
     except InputError as exc:
-        return BadRecord(path, str(exc))
+        return BadRecord(path, str(exc), exc)
+    return {"image": SizedImage(path, *size) if size else path, "label": label, "image_id": path}
+
+
+def annotated_size(width: Any, height: Any) -> Size | None:
+    """Return a size as an annotation tells it, or None: zeros, -1 and texts are about."""
+    try:
+        size = float(width), float(height)
+    except (TypeError, ValueError):
+        return None
+    return size if all(0 < side < math.inf for side in size) else None
+
+
+def is_flat(box: Box) -> bool:
+    """Say whether a box has no width or no height, as some in every large set of data."""
+    return box[0] == box[2] or box[1] == box[3]
 
 
 def as_label(rows: Iterable[tuple[float, ...]]) -> npt.NDArray[np.float32]:
@@ -87,8 +127,7 @@ def image_size(path: str) -> tuple[int, int]:
         reason = check_image(data)
         if reason is not None:
             raise ValueError(reason)
-        with Image.open(io.BytesIO(data)) as image:
-            return image.size
+        return size_of_image(data)
     except (OSError, ValueError) as exc:
         raise InputError(
             "an image file that every host can read", f"{path!r} ({exc})", "Check the file."

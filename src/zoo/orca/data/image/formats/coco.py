@@ -9,25 +9,29 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from zoo.errors import InputError
 from zoo.orca.data.image.formats.box_labels import (
     SCHEMA,
+    Annotation,
+    Box,
+    Size,
+    annotated_size,
     as_label,
     image_size,
+    is_flat,
     labelled,
     relative_box,
 )
-from zoo.orca.data.image.writing.chunk_file import BadRecord, Record
+from zoo.orca.data.image.layout.quarantine import BadRecord
+from zoo.orca.data.image.on_error import OnError
+from zoo.orca.data.image.writing.record_columns import Record
 from zoo.orca.data.image.writing.spark_writer import cut, write_parts
-from zoo.orca.data.image.writing.verify import OnError, Verify
+from zoo.orca.data.image.writing.verify import Verify
 from zoo.orca.data.storage import Location, locate
 
 __all__ = ["write_coco"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # What is kept of the file while it is read. The outlines of objects are nine tenths of it.
 _KEPT = frozenset(
@@ -36,18 +40,17 @@ _KEPT = frozenset(
 
 
 class _Object(NamedTuple):
-    """An annotated object: x, y, width and height in pixels, and its class number."""
+    """An annotated object: its box in pixels, and its class number."""
 
-    bbox: tuple[float, ...]
+    box: Box
     number: int
 
 
 class _Image(NamedTuple):
-    """An image as the file lists it, with its objects; its size is 0 where the file tells none."""
+    """An image as the file lists it, and its objects; the size is None where the file has none."""
 
     name: str
-    width: float
-    height: float
+    size: Size | None
     objects: tuple[_Object, ...]
 
 
@@ -68,7 +71,9 @@ def write_coco(  # noqa: PLR0913 - one keyword for each choice, like the other f
     image's width and height, and the class number, which is the category's place in the order of
     category ids (COCO's own ids leave gaps). An image without objects has 0 x 5. Objects whose box
     has no width or no height, of which COCO has some, are left out and counted in the log; what of
-    a box lies outside the image is cut off. Images come in the order of the file.
+    a box lies outside the image is cut off. An image of another size than the file says is a bad
+    one; where the file says none, 0 or -1, the image tells its size. Images come in the order of
+    the file.
 
     Args:
         image_dir: The folder of the images.
@@ -79,7 +84,8 @@ def write_coco(  # noqa: PLR0913 - one keyword for each choice, like the other f
         block_size: Records in a chunk.
         write_mode: "overwrite", "error" or "errorifexists", or "ignore".
         on_error: What becomes of a bad image or annotation: "fail", "skip" or "quarantine".
-        verify: How far images are checked: "none", "header" or "decode".
+        verify: How far images are checked: "none", where annotated sizes are believed, "header" or
+            "decode".
 
     Raises:
         InputError: The file is not of this form or lists no image, or an image or annotation
@@ -131,7 +137,7 @@ def _slim(value: dict[str, Any]) -> dict[str, Any]:
 
 def _number_categories(categories: Sequence[Mapping[str, Any]]) -> dict[Hashable, int]:
     ids = sorted(category["id"] for category in categories)
-    logger.info("class numbers by category id: %s", {one: number for number, one in enumerate(ids)})
+    _log.info("class numbers by category id: %s", {one: number for number, one in enumerate(ids)})
     return {one: number for number, one in enumerate(ids)}
 
 
@@ -143,13 +149,14 @@ def _group(
     flat = 0
     for annotation in annotations:
         x, y, width, height = map(float, annotation["bbox"])
-        if width == 0 or height == 0:
+        box = (x, y, x + width, y + height)
+        if is_flat(box):
             flat += 1
         elif keep_crowds or not annotation.get("iscrowd"):
             number = numbers[annotation["category_id"]]
-            objects[annotation["image_id"]].append(_Object((x, y, width, height), number))
+            objects[annotation["image_id"]].append(_Object(box, number))
     if flat:
-        logger.warning("left out %d objects whose box has no width or no height", flat)
+        _log.warning("left out %d objects whose box has no width or no height", flat)
     return objects
 
 
@@ -159,20 +166,18 @@ def _as_image(image: Mapping[str, Any], objects: Mapping[Hashable, list[_Object]
     if name.startswith("/") or ".." in name.split("/"):
         raise ValueError(f"{name!r} is no name inside the folder of the images")
     found = objects.get(image["id"], ())
-    width, height = (float(image.get(side) or 0) for side in ("width", "height"))
-    return _Image(name, width, height, tuple(found))
+    return _Image(name, annotated_size(image.get("width"), image.get("height")), tuple(found))
 
 
 def _records(folder: Location, images: Sequence[_Image]) -> Iterator[Record | BadRecord]:
     for image in images:
         path = str(folder / image.name)
-        yield labelled(path, partial(_label, image, path))
+        yield labelled(path, partial(_annotation, image, path))
 
 
-def _label(image: _Image, path: str) -> npt.NDArray[np.float32]:
-    known = image.width and image.height
-    width, height = (image.width, image.height) if known else image_size(path)
-    return as_label(
-        (*relative_box((x, y, x + w, y + h), width, height, path), number)
-        for (x, y, w, h), number in image.objects
+def _annotation(image: _Image, path: str) -> Annotation:
+    width, height = image.size or image_size(path)
+    label = as_label(
+        (*relative_box(box, width, height, path), number) for box, number in image.objects
     )
+    return Annotation(label, image.size)

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError
-from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
-from zoo.orca.data.image.writing.record_columns import BadRecord
+from zoo.orca.data.image.dataset_schema import DType, FeatureType, SchemaField
+from zoo.orca.data.image.layout.quarantine import BadRecord
+from zoo.orca.data.image.on_error import OnError
 from zoo.orca.data.image.writing.spark_writer import cut, write_parts
-from zoo.orca.data.image.writing.verify import OnError, Verify
+from zoo.orca.data.image.writing.verify import Verify
 from zoo.orca.data.storage import Location, locate
 
 __all__ = ["write_from_directory"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -91,7 +92,7 @@ def write_from_directory(  # noqa: PLR0913 - existing programs call it
 def _numbered_classes(root: Location) -> dict[str, int]:
     names = sorted(name for name, is_folder in _listed(root) if is_folder)
     labels = {name: n for n, name in enumerate(n for n in names if not n.startswith("."))}
-    logger.info("class numbers by folder name: %s", labels)
+    _log.info("class numbers by folder name: %s", labels)
     return labels
 
 
@@ -109,14 +110,14 @@ def _list_images(root: Location, classes: Sequence[str]) -> list[_Entry]:
     skipped = 0
     for name in classes:
         if not (root / name).is_dir():
-            logger.warning("class %r has no folder in %s", name, root)
+            _log.warning("class %r has no folder in %s", name, root)
             continue
         files = sorted(file for file, _ in _listed(root / name))
         images = [file for file in files if _is_image(file)]
         skipped += len(files) - len(images)
         entries += [(name, image) for image in images]
     if skipped:
-        logger.warning("skipped %d entries of %s that are no image files", skipped, root)
+        _log.warning("skipped %d entries of %s that are no image files", skipped, root)
     if not entries:
         raise InputError(
             f"class folders with images ({' '.join(sorted(_SUFFIXES))})",

@@ -5,26 +5,32 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from zoo.errors import InputError
-from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
+from zoo.orca.data.image.dataset_schema import DType, FeatureType, SchemaField
+from zoo.orca.data.image.on_error import OnError
 from zoo.orca.data.image.writing.chunk_file import Record
 from zoo.orca.data.image.writing.spark_writer import cut, write_parts
-from zoo.orca.data.image.writing.verify import OnError, Verify
+from zoo.orca.data.image.writing.verify import Verify
 from zoo.orca.data.storage import Location, locate
 
 __all__ = ["LABELS_FILE", "SPLITS", "Entry", "list_split", "number_synsets", "write_imagenet"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation")
 """The folders of the two splits."""
 LABELS_FILE = "synset_labels.txt"
-"""The synset of each validation image, a line each in the order of the images' names."""
+"""The synset of each validation image, a line each in the order of the images' names.
 
+Where images are missing, numbers in names such as `ILSVRC2012_val_00002155.JPEG` find the lines.
+"""
+
+_NUMBERED = re.compile(r"_val_([0-9]{8})\.")
 _SUFFIXES = (".jpeg", ".jpg", ".png")
 _SCHEMA = {
     "image": SchemaField(FeatureType.IMAGE, DType.FLOAT32, ()),
@@ -136,7 +142,7 @@ def _images(folder: Location) -> list[str]:
     names = sorted(entry.name for entry in _entries(folder))
     images = [name for name in names if _shown(name) and name.lower().endswith(_SUFFIXES)]
     if len(images) < len(names):
-        logger.warning("skipped %d entries of %s", len(names) - len(images), folder)
+        _log.warning("skipped %d entries of %s", len(names) - len(images), folder)
     return images
 
 
@@ -155,6 +161,10 @@ def _entries(folder: Location) -> list[Location]:
 
 def _label_validation(root: Location, names: Sequence[str]) -> list[Entry]:
     synsets = _read_labels(root)
+    numbers = [int(found.group(1)) for name in names if (found := _NUMBERED.search(name))]
+    if len(set(numbers)) == len(names) and all(0 < n <= len(synsets) for n in numbers):
+        # A part of the images with the labels of all: the number in a name is that of its line.
+        synsets = [synsets[number - 1] for number in numbers]
     if len(synsets) != len(names):
         raise InputError(
             f"a line for each of the {len(names)} validation images",

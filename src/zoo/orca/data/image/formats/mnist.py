@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError
-from zoo.orca.data.image.schema import DType, FeatureType, SchemaField
+from zoo.orca.data.image.dataset_schema import DType, FeatureType, SchemaField
+from zoo.orca.data.image.on_error import OnError
 from zoo.orca.data.image.writing.spark_writer import cut, write_parts
-from zoo.orca.data.image.writing.verify import OnError, Verify
+from zoo.orca.data.image.writing.verify import Verify
 from zoo.orca.data.storage import Location, locate
 
 __all__ = ["write_mnist"]
@@ -51,7 +52,7 @@ def write_mnist(
 ) -> None:
     """Write a pair of IDX files as a dataset: arrays `image` (height, width, 1) and `label`.
 
-    Spark tasks read their stretch of the files and write the chunks, in the order of the files.
+    Spark tasks read their items of the files and write the chunks, in the order of the files.
 
     Args:
         image_file: The images, unpacked.
@@ -59,8 +60,10 @@ def write_mnist(
         output_path: The folder that the dataset will be.
         block_size: Records in a chunk.
         write_mode: "overwrite", "error" or "errorifexists", or "ignore".
-        on_error: As for formats of image files; a pair of IDX files is good or bad as a whole.
-        verify: As for formats of image files; without effect here.
+        on_error: As for formats of image files. Two IDX files are good or bad as a whole, so there
+            is nothing to skip: bad ones are an error.
+        verify: As for formats of image files. Pixels lie in IDX files as they are, so header and
+            length, which are always checked, are all that can be wrong.
 
     Raises:
         InputError: A file is missing, of another kind or too short, or the counts differ.
@@ -114,8 +117,10 @@ def _open_idx(path: str, magic: int, axes: int) -> _Idx:
         )
     items, shape = words[1], tuple(words[2:])
     expected = header_size + items * int(np.prod(shape))
-    if file.stat().st_size < expected:
+    if file.stat().st_size != expected:
         raise InputError(
-            f"{expected} bytes in {file}", f"{file.stat().st_size}", "Fetch the file again."
+            f"{expected} bytes in {file}, as its header says",
+            f"{file.stat().st_size}",
+            "Fetch the file again.",
         )
     return _Idx(file, header_size, items, shape)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from PIL import Image
 
-from zoo.cluster.session import active_session
+from zoo.cluster.session.lifecycle import active_session
 from zoo.errors import ClusterError, ContractError, InputError, ZooError, load_extra
 from zoo.orca.data.image.formats.imagenet import SPLITS, Entry, list_split, number_synsets
 from zoo.orca.data.image.formats.tfrecord_file import (
@@ -31,6 +31,7 @@ from zoo.orca.data.image.formats.tfrecord_file import (
     read_records,
     write_records,
 )
+from zoo.orca.data.image.image_decoder import in_mode
 from zoo.orca.data.image.writing.verify import check_image
 from zoo.orca.data.storage import Location, locate
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_examples", "read_tfrecord", "write_tfrecord"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _FILE = re.compile(r"^(train|validation)-([0-9]{5})-of-([0-9]{5})$")
 _DRAFT = re.compile(r"^\.(train|validation)-[0-9]{5}-of-[0-9]{5}\.[0-9a-f]{32}$")
@@ -105,7 +106,7 @@ def read_examples(path: str, *, is_training: bool) -> Iterator[dict[str, list[An
     Raises:
         InputError: Files are missing or damaged.
     """
-    files = _find_files(path, SPLITS[not is_training])
+    files = _find_files(path, _split(is_training))
     return (decode_example(record) for file in files for record in read_records(file))
 
 
@@ -147,6 +148,8 @@ def _write_imagenet(  # noqa: PLR0913 - one keyword for each choice, like the ot
         raise ContractError("imagenet_path as a folder", repr(imagenet_path), "Name it.")
     if on_error not in ("fail", "skip"):
         raise InputError("on_error 'fail' or 'skip'", repr(on_error), "Choose one of them.")
+    if not splits:
+        raise InputError(f"splits of {SPLITS}", repr(splits), "Name at least one.")
     root, target = locate(imagenet_path), locate(output_path)
     files = {"train": train_files, "validation": validation_files}
     for split in splits:
@@ -179,7 +182,7 @@ def _should_write(folder: Location, write_mode: str) -> bool:
         raise InputError(
             "an output folder without record files", str(folder), "Pass write_mode='overwrite'."
         )
-    logger.info("%s has record files: nothing is written", folder)
+    _log.info("%s has record files: nothing is written", folder)
     return False
 
 
@@ -235,9 +238,9 @@ def _write_split(
             "Write to a folder that every host mounts.",
         )
     records, skipped = (sum(column) for column in list(zip(*written, strict=True))[:2])
-    logger.info("wrote %d records of split %s in %d files", records, split, len(parts))
+    _log.info("wrote %d records of split %s in %d files", records, split, len(parts))
     if skipped:
-        logger.warning("skipped %d bad images of split %s", skipped, split)
+        _log.warning("skipped %d bad images of split %s", skipped, split)
 
 
 def _make_file(
@@ -294,7 +297,7 @@ def _examples(
         except InputError as exc:
             if on_error == "fail":
                 raise
-            logger.warning("skipped %s: %s", file, exc)
+            _log.warning("skipped %s: %s", file, exc)
             skipped.append(name)
             continue
         yield encode_example(
@@ -313,7 +316,10 @@ def _examples(
 
 
 def _as_jpeg(file: Location) -> tuple[bytes, int, int]:
-    """Read an image; ImageNet has a PNG and some CMYK among its files, which become RGB JPEG."""
+    """Read an image; ImageNet has a PNG and some CMYK among its files, which become RGB JPEG.
+
+    Of 16 bits a channel the upper 8 stay, as JPEG has no more.
+    """
     try:
         data = file.read_bytes()
         reason = check_image(data)
@@ -323,7 +329,7 @@ def _as_jpeg(file: Location) -> tuple[bytes, int, int]:
             width, height = image.size
             if image.format == "PNG" or image.mode == "CMYK":
                 buffer = io.BytesIO()
-                image.convert("RGB").save(buffer, "JPEG", quality=100)
+                in_mode(image, "RGB", "scale").save(buffer, "JPEG", quality=100)
                 data = buffer.getvalue()
     except _DAMAGE as exc:
         raise InputError(
@@ -337,7 +343,7 @@ def _as_jpeg(file: Location) -> tuple[bytes, int, int]:
 
 def _read_imagenet(path: str, is_training: bool, seed: int = 0) -> tf.data.Dataset:
     tf = load_extra("tensorflow", "tensorflow")
-    files = [str(file) for file in _find_files(path, SPLITS[not is_training])]
+    files = [str(file) for file in _find_files(path, _split(is_training))]
     names = tf.data.Dataset.from_tensor_slices(files)
     if is_training:
         names = names.shuffle(len(files), seed=seed, reshuffle_each_iteration=True)
@@ -347,6 +353,12 @@ def _read_imagenet(path: str, is_training: bool, seed: int = 0) -> tf.data.Datas
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
+
+
+def _split(is_training: bool) -> str:
+    if not isinstance(is_training, bool):
+        raise InputError("is_training as True or False", repr(is_training), "Choose one of them.")
+    return SPLITS[not is_training]
 
 
 def _find_files(path: str, split: str) -> list[Location]:

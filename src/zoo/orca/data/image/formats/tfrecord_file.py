@@ -25,7 +25,7 @@ Feature = bytes | str | int | float | Sequence[bytes] | Sequence[str] | Sequence
 
 _Words = npt.NDArray[np.uint32]
 _POLYNOMIAL = 0x82F63B78
-_BLOCK, _STRETCH = 64, 1024
+_BLOCK, _AT_ONCE = 64, 1024
 _MASK_DELTA = 0xA282EAD8
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
@@ -50,9 +50,9 @@ def crc32c(data: bytes) -> int:
     # ahead of them change nothing.
     body[:4] ^= 0xFF
     rows = padded.reshape(blocks, _BLOCK)
-    # A stretch at a time, so that what NumPy makes in between stays in the processor's cache.
-    stretches = range(0, blocks, _STRETCH)
-    sums: _Words = np.concatenate([_block_sums(rows[at : at + _STRETCH]) for at in stretches])
+    # Some blocks at a time, so that what NumPy makes in between stays in the processor's cache.
+    starts = range(0, blocks, _AT_ONCE)
+    sums: _Words = np.concatenate([_block_sums(rows[at : at + _AT_ONCE]) for at in starts])
     for level in range(blocks.bit_length()):
         sums = _halved(sums, level)
     return int(sums[0]) ^ 0xFFFFFFFF
@@ -234,6 +234,8 @@ def _encode_feature(name: str, value: Feature) -> bytes:
         raw = (one.encode() if isinstance(one, str) else one for one in many)
         return _field(_BYTES_LIST, b"".join(_field(1, one) for one in raw))
     if all(isinstance(one, (int, np.integer)) for one in many):
+        if not all(-(2**63) <= one < 2**63 for one in many):
+            raise InputError("whole numbers of 64 bits", f"others in {name!r}", "Use texts.")
         packed = b"".join(_varint(int(one) & 0xFFFFFFFFFFFFFFFF) for one in many)
         return _field(_INT64_LIST, _field(1, packed))
     if all(isinstance(one, (int, float, np.number)) for one in many):

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from xml.etree import ElementTree
 
-import numpy as np
-import numpy.typing as npt
-
 from zoo.errors import InputError
 from zoo.orca.data.image.formats.box_labels import (
     SCHEMA,
+    Annotation,
     Box,
+    annotated_size,
     as_label,
     image_size,
+    is_flat,
     labelled,
     relative_box,
 )
-from zoo.orca.data.image.writing.chunk_file import BadRecord, Record
+from zoo.orca.data.image.layout.quarantine import BadRecord
+from zoo.orca.data.image.on_error import OnError
+from zoo.orca.data.image.writing.record_columns import Record
 from zoo.orca.data.image.writing.spark_writer import cut, write_parts
-from zoo.orca.data.image.writing.verify import OnError, Verify
+from zoo.orca.data.image.writing.verify import Verify
 from zoo.orca.data.storage import Location, locate
 
 __all__ = ["VOC_CLASSES", "VocLabels", "write_voc"]
+
+_log = logging.getLogger(__name__)
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -63,9 +68,11 @@ def write_voc(  # noqa: PLR0913 - existing programs call it so
 
     A label is a float32 array with a row for each object: xmin, ymin, xmax, ymax as parts of the
     image's width and height, and the class number. An image without objects has 0 x 5. Objects
-    that are marked truncated are kept, and those marked difficult unless asked otherwise. What of
-    a box lies outside the image is cut off. The driver reads the lists of the splits; Spark tasks
-    read annotations and images.
+    that are marked truncated are kept, and those marked difficult unless asked otherwise. Objects
+    whose box has no width or no height are left out and counted in the log; what of a box lies
+    outside the image is cut off. An image of another size than its annotation says is a bad one;
+    where that says none, the image tells its size. The driver reads the lists of the splits; Spark
+    tasks read annotations and images.
 
     Args:
         voc_root_path: The folder of the folders VOC2007, VOC2012, ...
@@ -78,7 +85,8 @@ def write_voc(  # noqa: PLR0913 - existing programs call it so
         block_size: Records in a chunk.
         write_mode: "overwrite", "error" or "errorifexists", or "ignore".
         on_error: What becomes of a bad image or annotation: "fail", "skip" or "quarantine".
-        verify: How far images are checked: "none", "header" or "decode".
+        verify: How far images are checked: "none", where annotated sizes are believed, "header" or
+            "decode".
 
     Raises:
         InputError: A list is missing or empty, or an annotation or image cannot be used.
@@ -87,7 +95,7 @@ def write_voc(  # noqa: PLR0913 - existing programs call it so
     entries = [entry for year, split in _pairs(splits_names) for entry in _read(root, year, split)]
     if not entries:
         raise InputError("splits with images", f"empty lists {splits_names!r}", "Check the lists.")
-    labels = VocLabels(None if classes is None else tuple(classes), keep_difficult)
+    labels = VocLabels(_checked(classes), keep_difficult)
     write_parts(
         output_path,
         [entries[block] for block in cut(len(entries), block_size)],
@@ -97,6 +105,20 @@ def write_voc(  # noqa: PLR0913 - existing programs call it so
         on_error=on_error,
         verify=verify,
     )
+
+
+def _checked(classes: Sequence[str] | None) -> tuple[str, ...] | None:
+    if classes is None:
+        return None
+    names = [] if isinstance(classes, str) else list(classes)
+    good = names and all(isinstance(name, str) for name in names)
+    if not good or len({_plain(name) for name in names}) < len(names):
+        raise InputError("classes as a list of names, each once", repr(classes), "Correct it.")
+    return tuple(names)
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower()
 
 
 def _pairs(splits_names: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
@@ -146,8 +168,8 @@ class VocLabels:
     classes: tuple[str, ...] | None = None
     keep_difficult: bool = True
 
-    def read(self, file: Location, image: str) -> npt.NDArray[np.float32]:
-        """Return the label of an image.
+    def read(self, file: Location, image: str) -> Annotation:
+        """Return what is annotated of an image.
 
         Args:
             file: The annotation.
@@ -157,20 +179,23 @@ class VocLabels:
             InputError: The annotation cannot be used.
         """
         root = _parse(file)
-        width, height = _size(root, image)
+        size = annotated_size(root.findtext("size/width"), root.findtext("size/height"))
+        width, height = size or image_size(image)
         numbers = self._numbers()
-        return as_label(
-            (
-                *relative_box(_box(found, file), width, height, str(file)),
-                numbers[_class_name(found)],
-            )
+        objects = [
+            (_box(found, file), numbers[_class_name(found)])
             for found in root.iter("object")
             if self._is_wanted(found, numbers, file)
-        )
+        ]
+        solid = [(box, number) for box, number in objects if not is_flat(box)]
+        if flat := len(objects) - len(solid):
+            _log.warning("left out %d objects of %s: no width or no height", flat, file)
+        rows = ((*relative_box(box, width, height, str(file)), number) for box, number in solid)
+        return Annotation(as_label(rows), size)
 
     def _numbers(self) -> dict[str, int]:
         names = VOC_CLASSES if self.classes is None else self.classes
-        return {name.strip().lower(): number for number, name in enumerate(names)}
+        return {_plain(name): number for number, name in enumerate(names)}
 
     def _is_wanted(
         self, found: ElementTree.Element, numbers: Mapping[str, int], file: Location
@@ -188,7 +213,7 @@ class VocLabels:
 
 
 def _class_name(found: ElementTree.Element) -> str:
-    return (found.findtext("name") or "").strip().lower()
+    return _plain(found.findtext("name") or "")
 
 
 def _parse(file: Location) -> ElementTree.Element:
@@ -202,15 +227,6 @@ def _parse(file: Location) -> ElementTree.Element:
         raise InputError(
             "a VOC annotation in XML", f"{str(file)!r} ({exc})", "Correct or remove the image."
         ) from exc
-
-
-def _size(root: ElementTree.Element, image: str) -> tuple[float, float]:
-    """The image's size as annotated; programs that leave it out, or write zeros, are about."""
-    try:
-        width, height = (float(root.findtext(f"size/{side}") or 0) for side in ("width", "height"))
-    except ValueError:
-        width = height = 0.0
-    return (width, height) if width > 0 and height > 0 else image_size(image)
 
 
 def _box(found: ElementTree.Element, file: Location) -> Box:

@@ -50,7 +50,7 @@ class ColumnIndex:
 
     @classmethod
     def join(cls, parts: Sequence[ColumnIndex]) -> ColumnIndex:
-        """Return the index of several stretches of rows, one after the other."""
+        """Return the index of several row groups, one after the other."""
         none = np.empty(0, np.uint32)
         return cls(
             np.concatenate([none, *(part.lengths for part in parts)]),

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 
 from zoo.errors import InputError
+from zoo.orca.data.image.dataset_schema import SchemaField, decode
 from zoo.orca.data.image.layout.manifest import MANIFEST, Manifest
-from zoo.orca.data.image.schema import SchemaField, decode
 from zoo.orca.data.storage import Location, is_local, locate
 
 __all__ = [

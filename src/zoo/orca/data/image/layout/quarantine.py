@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zoo.errors import InputError
 from zoo.orca.data.image.layout.dataset_folder import QUARANTINE, chunk_name, open_dataset
-from zoo.orca.data.image.writing.record_columns import BadRecord
 from zoo.orca.data.storage import Location
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["quarantine_file", "read_quarantine", "write_bad_records"]
+__all__ = ["BadRecord", "quarantine_file", "read_quarantine", "write_bad_records"]
 
 _SCHEMA = pa.schema([("path", pa.string()), ("reason", pa.string())])
+
+
+class BadRecord(NamedTuple):
+    """Stands in a chunk's records for one that cannot be made.
+
+    Attributes:
+        path: Its image file.
+        reason: What is wrong.
+        error: Says it to who asked for an error, where more than the file is to blame.
+    """
+
+    path: str
+    reason: str
+    error: InputError | None = None
 
 
 def quarantine_file(chunk: Location) -> Location:
@@ -29,7 +43,8 @@ def quarantine_file(chunk: Location) -> Location:
 def write_bad_records(stream: BinaryIO, bad: Sequence[BadRecord]) -> None:
     """Write bad records as a parquet file."""
     # The name of a file need not be text; what it was can still be seen.
-    columns = [[_shown(text) for text in column] for column in zip(*bad, strict=True)]
+    rows = ((one.path, one.reason) for one in bad)
+    columns = [[_shown(text) for text in column] for column in zip(*rows, strict=True)]
     pq.write_table(pa.table(columns, schema=_SCHEMA), stream)
 
 

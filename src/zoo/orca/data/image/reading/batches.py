@@ -5,41 +5,41 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from zoo.errors import InputError, ZooError, load_extra
-from zoo.orca.data.image.decode import ImageDecoder
-from zoo.orca.data.image.reading.batch_memory import InSlot, Recycler, Ring
-from zoo.orca.data.image.reading.chunk_records import ChunkRecords
-from zoo.orca.data.image.reading.collate import (
+from zoo.orca.data.image.image_decoder import ImageDecoder
+from zoo.orca.data.image.on_error import OnError, check_on_error
+from zoo.orca.data.image.reading.batch_tensors import (
+    InSlot,
+    Recycler,
+    Ring,
     collate_columns,
     collate_records,
+    makes_bytes,
     scaled,
     unscaled,
 )
-from zoo.orca.data.image.reading.part_values import Column
+from zoo.orca.data.image.reading.records import Records
+from zoo.orca.data.image.reading.row_reader import Column
 from zoo.orca.data.image.reading.shuffle import RowPlan
 
 __all__ = [
-    "BadRecord",
     "BatchRecords",
     "EpochBatches",
     "Fetched",
-    "OnError",
+    "LeftOut",
     "PendingBatch",
-    "Rows",
+    "Wanted",
 ]
 
-logger = logging.getLogger(__name__)
-
-OnError = Literal["fail", "skip", "quarantine"]
-"""What happens to a record that cannot be decoded."""
+_log = logging.getLogger(__name__)
 
 
-class BadRecord(NamedTuple):
+class LeftOut(NamedTuple):
     """A record that was left out: its file, its row there, and why."""
 
     file: str
@@ -47,7 +47,7 @@ class BadRecord(NamedTuple):
     reason: str
 
 
-class Rows(NamedTuple):
+class Wanted(NamedTuple):
     """A batch that our loader wants: the numbers of its records."""
 
     epoch: int
@@ -62,7 +62,7 @@ class Fetched(NamedTuple):
     """
 
     values: Any
-    bad: list[BadRecord]
+    bad: list[LeftOut]
     error: ZooError | None = None
 
 
@@ -88,19 +88,16 @@ class BatchRecords(Sequence[Any]):
 
     def __init__(
         self,
-        records: ChunkRecords,
+        records: Records,
         *,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         on_error: OnError = "fail",
         seed: int = 0,
     ) -> None:
-        if on_error not in ("fail", "skip", "quarantine"):
-            raise InputError(
-                "on_error 'fail', 'skip' or 'quarantine'", repr(on_error), "Choose one of them."
-            )
+        check_on_error(on_error)
         self.records, self.collate_fn, self.on_error = records, collate_fn, on_error
         self.seed, self.epoch, self.skipped = seed, 0, 0
-        self.quarantined: list[BadRecord] = []
+        self.quarantined: list[LeftOut] = []
         self.scales_late = False
         self.ring: Ring | None = None
         self.memory = Recycler()
@@ -110,7 +107,7 @@ class BatchRecords(Sequence[Any]):
     def images(self) -> dict[str, ImageDecoder]:
         """Columns whose images all have one size, so that their place in a batch is known."""
         decoders = self.records.decoders.items()
-        return {n: d for n, d in decoders if type(d) is ImageDecoder and d.shape is not None}
+        return {n: d for n, d in decoders if makes_bytes(d) and d.shape is not None}
 
     def places(self, count: int) -> dict[str, tuple[Any, InSlot | None]]:
         """Return where the images of a batch are to be decoded to.
@@ -146,9 +143,9 @@ class BatchRecords(Sequence[Any]):
         """Return one record, or those of a slice."""
         return self.records[index]
 
-    def __getitems__(self, wanted: Rows | Sequence[int]) -> PendingBatch:
+    def __getitems__(self, wanted: Wanted | Sequence[int]) -> PendingBatch:
         """Return the records that a loader asks for, to be put together by `collate`."""
-        if isinstance(wanted, Rows):
+        if isinstance(wanted, Wanted):
             return PendingBatch(self, wanted.numbers, (self.seed, wanted.epoch))
         return PendingBatch(self, self.records.numbers(wanted))
 
@@ -166,13 +163,13 @@ class BatchRecords(Sequence[Any]):
         self.epoch += 1
         self.skipped, self.quarantined = 0, []
 
-    def note(self, bad: Sequence[BadRecord]) -> None:
+    def note(self, bad: Sequence[LeftOut]) -> None:
         """Count records that were left out; called by the loader as batches arrive."""
         self.skipped += len(bad)
         if self.on_error == "quarantine":
             self.quarantined.extend(bad)
 
-    def left_out(self, error: InputError, row: int) -> BadRecord:
+    def left_out(self, error: InputError, row: int) -> LeftOut:
         """Return what to say of a record that cannot be used, unless that is an error.
 
         Raises:
@@ -181,7 +178,7 @@ class BatchRecords(Sequence[Any]):
         if self.on_error == "fail":
             raise error
         place = self.records.place_of(row)
-        return BadRecord(place.file, place.row, error.received)
+        return LeftOut(place.file, place.row, error.received)
 
 
 class PendingBatch(Sequence[Any]):
@@ -204,7 +201,7 @@ class PendingBatch(Sequence[Any]):
     ) -> None:
         self._dataset, self._records, self._rows = dataset, dataset.records, rows
         self._draw = draw
-        self._bad: list[BadRecord] = []
+        self._bad: list[LeftOut] = []
         self._list: list[Any] | None = None
 
     def __len__(self) -> int:
@@ -224,7 +221,7 @@ class PendingBatch(Sequence[Any]):
         if self._draw is None:
             values = self._values()
             if self._bad:
-                logger.warning("%d records left out, the first: %s", len(self._bad), self._bad[0])
+                _log.warning("%d records left out, the first: %s", len(self._bad), self._bad[0])
             if values is None:
                 raise InputError("a record that can be used", "none in a batch", "See the log.")
             return values
@@ -308,10 +305,10 @@ class EpochBatches:
         """Return the number of batches in an epoch."""
         return len(self.plan)
 
-    def __iter__(self) -> Iterator[Rows]:
+    def __iter__(self) -> Iterator[Wanted]:
         """Return the batches of the epoch that is current now, whatever comes later."""
         epoch = self.dataset.epoch
-        return (Rows(epoch, numbers) for numbers in self.plan.batches(epoch))
+        return (Wanted(epoch, numbers) for numbers in self.plan.batches(epoch))
 
 
 def _rows_first(batch: npt.NDArray[np.uint8], decoder: Any) -> npt.NDArray[np.uint8]:

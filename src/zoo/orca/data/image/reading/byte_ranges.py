@@ -1,4 +1,4 @@
-"""Stretches of a file's bytes, from a disk or from any file system that fsspec knows.
+"""Ranges of a file's bytes, from a disk or from any file system that fsspec knows.
 
 No file stays open between calls: nothing has to be closed, handed to a forked worker or left out
 of a pickle, and opening a local file costs a few microseconds.
@@ -50,7 +50,7 @@ def read_tail(place: Location, size: int, length: int) -> bytes:
 
 
 def read_ranges(place: Location, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Return several stretches of a file, in ascending order of their start.
+    """Return several ranges of a file, in ascending order of their start.
 
     Neighbours are read together when what lies between is short.
 
@@ -66,15 +66,15 @@ def read_ranges(place: Location, ranges: Sequence[tuple[int, int]]) -> list[byte
     bounds = [
         (ranges[first][0], max(stop for _, stop in ranges[first:last])) for first, last in spans
     ]
-    blocks = _read_local(place, bounds) if isinstance(place, Path) else _read_remote(place, bounds)
+    reads = _read_local(place, bounds) if isinstance(place, Path) else _read_remote(place, bounds)
     found: list[bytes] = []
-    for (first, last), (start, stop), block in zip(spans, bounds, blocks, strict=True):
-        if len(block) != stop - start:
+    for (first, last), (start, stop), data in zip(spans, bounds, reads, strict=True):
+        if len(data) != stop - start:
             raise OSError(f"it ends early: no {stop - start} bytes from byte {start}")
         if last - first == 1:
-            found.append(block)
+            found.append(data)
         else:
-            found.extend(block[left - start : right - start] for left, right in ranges[first:last])
+            found.extend(data[left - start : right - start] for left, right in ranges[first:last])
     return found
 
 
@@ -116,5 +116,5 @@ def _read_local(place: Path, bounds: Sequence[tuple[int, int]]) -> list[bytes]:
 def _read_remote(place: Any, bounds: Sequence[tuple[int, int]]) -> list[bytes]:
     paths = [place.path] * len(bounds)
     starts, stops = [start for start, _ in bounds], [stop for _, stop in bounds]
-    blocks: list[bytes] = place.fs.cat_ranges(paths, starts, stops, on_error="raise")
-    return blocks
+    reads: list[bytes] = place.fs.cat_ranges(paths, starts, stops, on_error="raise")
+    return reads

@@ -1,4 +1,4 @@
-"""Columns of a dataset as NumPy arrays, a stretch of rows at a time: what tensors are made of."""
+"""Columns of a dataset as NumPy arrays, some rows at a time: what tensors are made of."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from zoo.errors import InputError
+from zoo.orca.data.image.dataset_schema import DType, FeatureType, Schema, SchemaField
 from zoo.orca.data.image.ndarray_codec import decode_ndarray
-from zoo.orca.data.image.schema import DType, FeatureType, Schema, SchemaField
 
 __all__ = ["TEXT", "ColumnArrays", "Shape", "plan_arrays"]
 
@@ -110,15 +110,15 @@ class ColumnArrays:
         return self._cast(array)
 
     def _cast(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Change the type; whole numbers must stay what they are."""
+        """Change the type; numbers must stay what they are, but for the digits of floats."""
         if array.dtype == self.dtype:
             return array
         try:
-            with np.errstate(invalid="ignore"):
+            with np.errstate(invalid="ignore", over="ignore"):
                 cast = _as_bytes(array) if self.dtype == TEXT else array.astype(self.dtype)
         except (ValueError, TypeError) as exc:
             raise self._misfit(str(exc)) from exc
-        if self.dtype.kind in "iu" and not np.array_equal(cast, array):
+        if self.dtype != TEXT and not _same(cast, array):
             raise self._misfit(f"values of {array.dtype} from {array.min()} to {array.max()}")
         return cast
 
@@ -128,6 +128,15 @@ class ColumnArrays:
             received,
             "Pass output_types with a type that holds them.",
         )
+
+
+def _same(cast: npt.NDArray[Any], array: npt.NDArray[Any]) -> bool:
+    if array.dtype.kind == "f" and cast.dtype.kind in "fc":
+        # Digits may go, as they do where a model works in that type. Numbers become no infinity.
+        return bool((np.isinf(cast) == np.isinf(array)).all())
+    with np.errstate(invalid="ignore"):
+        back = cast.astype(array.dtype)
+    return np.array_equal(back, array) and np.array_equal(cast, array)
 
 
 def _as_bytes(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -9,21 +9,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import InputError, load_extra
+from zoo.errors import load_extra
 from zoo.orca.data.image.layout.dataset_folder import DatasetFolder, open_dataset
-from zoo.orca.data.image.reading.batch_memory import Ring
-from zoo.orca.data.image.reading.batches import BatchRecords, EpochBatches, Fetched, OnError
-from zoo.orca.data.image.reading.chunk_records import ChunkRecords, Decoder, choose_decoders
-from zoo.orca.data.image.reading.collate import collate, scaled
-from zoo.orca.data.image.reading.share import share_of
-from zoo.orca.data.image.reading.shuffle import RowPlan, blocks_of
+from zoo.orca.data.image.on_error import OnError
+from zoo.orca.data.image.reading.batch_tensors import Ring, collate, scaled
+from zoo.orca.data.image.reading.batches import BatchRecords, EpochBatches, Fetched
+from zoo.orca.data.image.reading.records import Decoder, Records, choose_decoders
+from zoo.orca.data.image.reading.share import say_unused, share_of, worker_count
+from zoo.orca.data.image.reading.shuffle import RowPlan, runs_of
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
 __all__ = ["read_as_dataloader"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # Batches that workers make in advance when these are small; torch's default is 2.
 _SMALL_BATCH, _AHEAD = 1 << 20, 8
@@ -70,12 +70,13 @@ def read_as_dataloader(  # noqa: PLR0913 - what existing programs pass, and sett
             names stay bytes.
         config: `num_shards`, `rank` and `balance` (see `share_of`), and what torch's loader
             takes: `num_workers`, the processes that decode, `prefetch_factor`,
-            `persistent_workers`, `pin_memory` and so on. Other keys are left alone.
+            `persistent_workers`, `pin_memory` and so on; those for workers count only with
+            workers. Other keys are left alone, with a warning.
         batch_size: Records in a batch, which torch's default rule collates.
         columns: The columns to read; all when None.
         decoders: Other decoders for columns; None as a decoder keeps the bytes.
-        shuffle: Whether to shuffle: stretches of rows over the whole share, and within a buffer
-            single records.
+        shuffle: Whether to shuffle: runs of rows over the whole share, and within a buffer single
+            records.
         shuffle_buffer: Records of the buffer, of which only the numbers take memory, unless
             another program than ours wrote the dataset: then the row groups around them do.
         seed: Of the order.
@@ -92,11 +93,12 @@ def read_as_dataloader(  # noqa: PLR0913 - what existing programs pass, and sett
         MissingExtraError: torch is not installed.
     """
     settings = dict(config or {})
+    say_unused(settings, _TORCH_KEYS)
     loader_class = _loader_class()
     dataset = open_dataset(path)
     share = share_of(dataset, settings)
     undecoded = tuple(getattr(transforms, "wants_bytes", ()))
-    records = ChunkRecords(
+    records = Records(
         share,
         columns=columns,
         decoders=choose_decoders(dataset.schema, decoders, undecoded),
@@ -104,17 +106,15 @@ def read_as_dataloader(  # noqa: PLR0913 - what existing programs pass, and sett
     )
     batched = BatchRecords(records, collate_fn=collate_fn, on_error=on_error, seed=seed)
     plan = RowPlan(
-        blocks_of(share, shuffle_buffer), batch_size, shuffle, shuffle_buffer, seed, drop_last
+        runs_of(share, shuffle_buffer), batch_size, shuffle, shuffle_buffer, seed, drop_last
     )
     return loader_class(batched, plan, _torch_settings(settings, dataset))
 
 
 def _torch_settings(settings: Mapping[str, Any], dataset: DatasetFolder) -> dict[str, Any]:
     found = {name: settings[name] for name in _TORCH_KEYS if name in settings}
-    workers = found.get("num_workers", 0)
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
-        raise InputError("num_workers from 0", repr(workers), "Give a number of processes.")
-    if not workers:
+    found["num_workers"] = worker_count(settings)
+    if not found["num_workers"]:
         # Programs pass one config to loaders with workers and without.
         for name in ("multiprocessing_context", "persistent_workers", "prefetch_factor"):
             found.pop(name, None)
@@ -190,6 +190,6 @@ def _received(
         # are only stopped by torch's timeouts.
         del batches
     if dataset.skipped:
-        logger.warning(
+        _log.warning(
             "%d of %d records left out, which could not be used", dataset.skipped, len(dataset)
         )

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from zoo.errors import ContractError, InputError
 from zoo.orca.data.image.layout.dataset_folder import DatasetFolder
-from zoo.orca.data.image.reading.part_file import Part
-from zoo.orca.data.image.reading.part_list import list_parts
+from zoo.orca.data.image.reading.chunk_files import ChunkFile, list_files
 
-__all__ = ["Share", "Stretch", "share_of"]
+__all__ = ["Share", "Stretch", "say_unused", "share_of", "worker_count"]
+
+_log = logging.getLogger(__name__)
+
+_KEYS = frozenset(("num_shards", "rank", "balance"))
 
 
 class Stretch(NamedTuple):
     """Consecutive rows of a file, from `start` up to `stop`."""
 
-    part: Part
+    file: ChunkFile
     start: int
     stop: int
 
@@ -44,8 +48,8 @@ def share_of(dataset: DatasetFolder, config: Mapping[str, Any] | None = None) ->
         config: `num_shards` readers in all, of which this one is `rank`; without both, the reader
             takes everything. `balance` says how they share: "chunks" (the default), where a
             reader takes every chunk whose number modulo `num_shards` is `rank`, or "rows", where
-            the readers take consecutive stretches whose lengths differ by one row at most, for
-            any number of readers. Other keys are left alone.
+            the readers take consecutive rows, whose numbers differ by one at most, for any number
+            of readers. Other keys are left alone.
 
     Raises:
         ContractError: `num_shards` and `rank` do not fit the dataset or each other.
@@ -59,8 +63,34 @@ def share_of(dataset: DatasetFolder, config: Mapping[str, Any] | None = None) ->
     shards, rank = _checked(settings.get("num_shards"), settings.get("rank"), limit)
     if balance == "rows":
         return _rows(dataset, shards, rank)
-    parts = list_parts(dataset, range(rank, len(dataset.chunks), shards))
-    return Share(dataset, tuple(Stretch(part, 0, part.rows) for part in parts if part.rows))
+    files = list_files(dataset, range(rank, len(dataset.chunks), shards))
+    return Share(dataset, tuple(Stretch(file, 0, file.rows) for file in files if file.rows))
+
+
+def say_unused(config: Mapping[str, Any], known: Iterable[str] = ()) -> None:
+    """Warn of keys in a config that its reader does not know: a misspelt one would do nothing.
+
+    Args:
+        config: The config.
+        known: Keys of the reader beside those of `share_of`.
+    """
+    unused = sorted(map(str, config.keys() - _KEYS - set(known)))
+    if unused:
+        _log.warning("keys of config that mean nothing here: %s", ", ".join(unused))
+
+
+def worker_count(config: Mapping[str, Any]) -> int:
+    """Return `num_workers` of a config, 0 when it is left out.
+
+    Raises:
+        InputError: It is no number of workers.
+    """
+    workers = config.get("num_workers")
+    if workers is None:
+        return 0
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
+        raise InputError("num_workers from 0", repr(workers), "Give a number of workers.")
+    return workers
 
 
 def _checked(num_shards: Any, rank: Any, limit: int | None) -> tuple[int, int]:
@@ -90,13 +120,13 @@ def _whole(name: str, value: Any) -> int:
 
 
 def _rows(dataset: DatasetFolder, shards: int, rank: int) -> Share:
-    parts = list_parts(dataset, range(len(dataset.chunks)))
-    total = sum(part.rows for part in parts)
+    files = list_files(dataset, range(len(dataset.chunks)))
+    total = sum(file.rows for file in files)
     first, last = rank * total // shards, (rank + 1) * total // shards
     stretches, begin = [], 0
-    for part in parts:
-        start, stop = max(first - begin, 0), min(last - begin, part.rows)
+    for file in files:
+        start, stop = max(first - begin, 0), min(last - begin, file.rows)
         if start < stop:
-            stretches.append(Stretch(part, start, stop))
-        begin += part.rows
+            stretches.append(Stretch(file, start, stop))
+        begin += file.rows
     return Share(dataset, tuple(stretches))

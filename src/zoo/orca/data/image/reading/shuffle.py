@@ -12,16 +12,17 @@ import numpy.typing as npt
 from zoo.errors import InputError
 from zoo.orca.data.image.reading.share import Share
 
-__all__ = ["Block", "RowPlan", "blocks_of"]
+__all__ = ["RowPlan", "Run", "runs_of"]
 
-_BLOCK_ROWS = 1024
-_BLOCKS_IN_BUFFER = 8
+_RUN_ROWS = 1024
+_RUNS_IN_BUFFER = 8
 _BUFFER_BYTES = 2**27
 
-Rows = npt.NDArray[np.int64]
+RowNumbers = npt.NDArray[np.int64]
+"""Numbers of rows of a share, in the order that they are read."""
 
 
-class Block(NamedTuple):
+class Run(NamedTuple):
     """Consecutive rows that stay near each other, and the bytes that reading one of them costs."""
 
     start: int
@@ -33,12 +34,12 @@ class Block(NamedTuple):
 class RowPlan:
     """Cuts the rows of an epoch into batches; the same seed and epoch give the same batches.
 
-    A shuffled epoch takes the blocks in random order, fills a buffer with the rows of the next
-    blocks, and draws them in random order, so rows that are drawn together lie in few places of
+    A shuffled epoch takes the runs in random order, fills a buffer with the rows of the next
+    runs, and draws them in random order, so rows that are drawn together lie in few places of
     the storage. Each row comes once. Memory holds one buffer of row numbers.
 
     Args:
-        blocks: The rows, in order and without a gap.
+        runs: The rows, in order and without a gap.
         batch_size: Rows in a batch.
         shuffle: Whether to shuffle at all.
         buffer: Rows in the buffer.
@@ -46,7 +47,7 @@ class RowPlan:
         drop_last: Whether to leave out a last batch that is short.
     """
 
-    blocks: tuple[Block, ...]
+    runs: tuple[Run, ...]
     batch_size: int = 1
     shuffle: bool = False
     buffer: int = 10_000
@@ -70,31 +71,31 @@ class RowPlan:
     @property
     def rows(self) -> int:
         """The number of rows."""
-        return self.blocks[-1].stop if self.blocks else 0
+        return self.runs[-1].stop if self.runs else 0
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
         return self.rows // self.batch_size if self.drop_last else -(-self.rows // self.batch_size)
 
-    def batches(self, epoch: int) -> Iterator[Rows]:
+    def batches(self, epoch: int) -> Iterator[RowNumbers]:
         """Return the batches of an epoch.
 
         Args:
             epoch: The number of the epoch, from 0.
         """
-        return _cut(self._stretches(epoch), self.batch_size, self.drop_last)
+        return _cut(self._orders(epoch), self.batch_size, self.drop_last)
 
-    def _stretches(self, epoch: int) -> Iterator[Rows]:
+    def _orders(self, epoch: int) -> Iterator[RowNumbers]:
         if not self.shuffle:
-            yield from (np.arange(block.start, block.stop) for block in self.blocks)
+            yield from (np.arange(run.start, run.stop) for run in self.runs)
             return
         random = np.random.default_rng((self.seed, epoch))
-        waiting: list[Block] = []
+        waiting: list[Run] = []
         rows = nbytes = 0
-        for number in random.permutation(len(self.blocks)).tolist():
-            block = self.blocks[number]
-            waiting.append(block)
-            rows, nbytes = rows + block.stop - block.start, nbytes + block.nbytes
+        for number in random.permutation(len(self.runs)).tolist():
+            run = self.runs[number]
+            waiting.append(run)
+            rows, nbytes = rows + run.stop - run.start, nbytes + run.nbytes
             if rows >= self.buffer or nbytes >= _BUFFER_BYTES:
                 yield random.permutation(_rows_of(waiting))
                 waiting, rows, nbytes = [], 0, 0
@@ -102,23 +103,23 @@ class RowPlan:
             yield random.permutation(_rows_of(waiting))
 
 
-def blocks_of(share: Share, buffer: int) -> tuple[Block, ...]:
-    """Cut a share into blocks: whole row groups where files can be read by those only.
+def runs_of(share: Share, buffer: int) -> tuple[Run, ...]:
+    """Cut a share into runs: whole row groups where files can be read by those only.
 
     Args:
         share: The rows.
-        buffer: Rows in the buffer of a shuffle, which should hold a good number of blocks.
+        buffer: Rows in the buffer of a shuffle, which should hold a good number of runs.
     """
-    step = max(1, min(_BLOCK_ROWS, buffer // _BLOCKS_IN_BUFFER))
-    blocks: list[Block] = []
+    step = max(1, min(_RUN_ROWS, buffer // _RUNS_IN_BUFFER))
+    runs: list[Run] = []
     begin = 0
-    for part, start, stop in share.stretches:
-        for left, right, nbytes in _pieces(part.rows, part.groups, step):
+    for file, start, stop in share.stretches:
+        for left, right, nbytes in _pieces(file.rows, file.groups, step):
             low, high = max(left, start), min(right, stop)
             if low < high:
-                blocks.append(Block(begin + low - start, begin + high - start, nbytes))
+                runs.append(Run(begin + low - start, begin + high - start, nbytes))
         begin += stop - start
-    return tuple(blocks)
+    return tuple(runs)
 
 
 def _pieces(
@@ -135,14 +136,14 @@ def _pieces(
         left += count
 
 
-def _rows_of(blocks: list[Block]) -> Rows:
-    return np.concatenate([np.arange(block.start, block.stop) for block in blocks])
+def _rows_of(runs: list[Run]) -> RowNumbers:
+    return np.concatenate([np.arange(run.start, run.stop) for run in runs])
 
 
-def _cut(stretches: Iterable[Rows], size: int, drop_last: bool) -> Iterator[Rows]:
+def _cut(orders: Iterable[RowNumbers], size: int, drop_last: bool) -> Iterator[RowNumbers]:
     rest = np.empty(0, np.int64)
-    for stretch in stretches:
-        rows = np.concatenate([rest, stretch]) if len(rest) else stretch
+    for order in orders:
+        rows = np.concatenate([rest, order]) if len(rest) else order
         whole = len(rows) - len(rows) % size
         yield from (rows[at : at + size] for at in range(0, whole, size))
         rest = rows[whole:]

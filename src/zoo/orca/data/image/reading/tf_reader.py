@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from zoo.cluster.session import active_session
+from zoo.cluster.session.lifecycle import active_session
 from zoo.errors import InputError, load_extra
 from zoo.orca.data.image.layout.dataset_folder import DatasetFolder, open_dataset
 from zoo.orca.data.image.reading.column_arrays import TEXT, ColumnArrays, Shape, plan_arrays
-from zoo.orca.data.image.reading.row_groups import check_names, iter_tables
-from zoo.orca.data.image.reading.share import Share, share_of
+from zoo.orca.data.image.reading.row_reader import check_names, iter_tables
+from zoo.orca.data.image.reading.share import Share, say_unused, share_of, worker_count
 from zoo.orca.data.tf.data import Dataset
 from zoo.orca.data.tf.variable import VariableArrays
 from zoo.orca.data.xshards.spark_xshards import SparkXShards
@@ -59,7 +59,8 @@ def read_as_tf_dataset(  # noqa: PLR0913 - existing programs call it so
         output_types: Types of columns, where they are to be others than the schema's.
         output_shapes: Shapes of a record's values, where the schema or the decoder tells none.
         config: `num_shards`, `rank` and `balance` as for the torch loader, see `share_of`;
-            `num_workers`, threads that decode. Other keys are left alone.
+            `num_workers`, threads that decode. Other keys are left alone, with a
+            warning.
         transforms: Applied to each record, as `tf.data.Dataset.map` does.
         batch_size: Records in a batch. None and 1 give single records without a batch axis, as
             this reader always did. In a batch, values whose shapes differ are a `RaggedTensor`.
@@ -77,6 +78,9 @@ def read_as_tf_dataset(  # noqa: PLR0913 - existing programs call it so
     """
     tf = load_extra("tensorflow", "tensorflow")
     settings = dict(config or {})
+    say_unused(settings, ("num_workers",))
+    if shuffle:
+        _check_shuffle(shuffle_buffer, seed)
     dataset = open_dataset(path)
     share = share_of(dataset, settings)
     plans = plan_arrays(
@@ -88,7 +92,7 @@ def read_as_tf_dataset(  # noqa: PLR0913 - existing programs call it so
     )
     packers = {plan.name: _packer(plan) for plan in plans if not plan.stacks}
     steps = tf.data.Dataset.from_generator(
-        _Steps(share, plans, packers, settings.get("num_workers") or 0, seed if shuffle else None),
+        _Steps(share, plans, packers, worker_count(settings), seed if shuffle else None),
         output_signature={plan.name: _signature(plan, packers.get(plan.name)) for plan in plans},
     )
     size = _checked_size(batch_size)
@@ -197,6 +201,12 @@ def _unpacked(packers: Mapping[str, VariableArrays], record: dict[str, Any]) -> 
         name: packers[name].unpack(*value) if name in packers else value
         for name, value in record.items()
     }
+
+
+def _check_shuffle(buffer: int, seed: int) -> None:
+    for name, value, least in (("shuffle_buffer", buffer, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise InputError(f"{name} as an int from {least}", repr(value), "Correct it.")
 
 
 def _checked_size(batch_size: int | None) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.orca.data.image.decode import CHANNELS
+from zoo.orca.data.image.image_decoder import CHANNELS
 from zoo.orca.data.image.steps.boxes import Boxes
 from zoo.orca.data.image.steps.step import Array, ArrayStep, Generator, Picture, Step, check_numbers
 

@@ -91,8 +91,8 @@ class Crop(PictureStep):
         self, image: Picture, boxes: Boxes | None, rng: Generator | None = None
     ) -> tuple[Picture, Boxes | None]:
         """Cut at the nearest pixels, and at least one of them."""
-        left, width = _stretch(self.left, self.right, image.width)
-        top, height = _stretch(self.top, self.bottom, image.height)
+        left, width = _pixels_of(self.left, self.right, image.width)
+        top, height = _pixels_of(self.top, self.bottom, image.height)
         return window_of(image, boxes, (left, top), (width, height))
 
     def size_after(self, size: Size | None) -> Size | None:
@@ -100,8 +100,8 @@ class Crop(PictureStep):
         if size is None:
             return None
         return (
-            _stretch(self.left, self.right, size[0])[1],
-            _stretch(self.top, self.bottom, size[1])[1],
+            _pixels_of(self.left, self.right, size[0])[1],
+            _pixels_of(self.top, self.bottom, size[1])[1],
         )
 
 
@@ -366,7 +366,7 @@ class RandomRotation(SameSize):
         return turned, boxes and boxes.rotated(angle, *image.size)
 
 
-def _stretch(low: float, high: float, whole: int) -> tuple[int, int]:
+def _pixels_of(low: float, high: float, whole: int) -> tuple[int, int]:
     """The first pixel and the number of pixels of a share of a side."""
     first = min(round(low * whole), whole - 1)
     return first, max(1, round(high * whole) - first)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from zoo.errors import InputError
-from zoo.orca.data.image.decode import CHANNELS, MAX_PIXELS
+from zoo.orca.data.image.image_decoder import CHANNELS, MAX_PIXELS
 from zoo.orca.data.image.steps.boxes import Boxes
 
 __all__ = [
@@ -166,6 +166,12 @@ class RandomApply(PictureStep):
         """Whether chance decides, here or in the step."""
         return 0 < self.probability < 1 or (self.probability > 0 and self.step.random)
 
+    def without_chance(self) -> tuple[Step, ...]:
+        """What takes the step's place, if it is done always; otherwise nothing."""
+        if self.probability == 1:
+            return self.step.without_chance()
+        return super().without_chance()
+
     def check(self, mode: str) -> None:
         """As the step says."""
         self.step.check(mode)
@@ -179,8 +185,9 @@ class RandomApply(PictureStep):
         return self.step.apply(image, boxes, rng)
 
     def size_after(self, size: Size | None) -> Size | None:
-        """Known when the step changes nothing."""
-        return size if self.step.size_after(size) == size else None
+        """Known when the step changes nothing, or is done always or never."""
+        after = self.step.size_after(size) if self.probability > 0 else size
+        return after if after == size or self.probability == 1 else None
 
 
 def check_sides(step: Any, *names: str) -> None:

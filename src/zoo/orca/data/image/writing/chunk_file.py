@@ -1,4 +1,4 @@
-"""Records become one parquet file, a bounded stretch of them in memory at a time."""
+"""Records become one parquet file, a row group of them in memory at a time."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zoo.errors import InputError
+from zoo.orca.data.image.dataset_schema import FeatureType, Schema
 from zoo.orca.data.image.layout.chunk_index import (
     INDEX_KEY,
     ChunkIndex,
@@ -24,17 +25,15 @@ from zoo.orca.data.image.layout.chunk_index import (
     index_values,
 )
 from zoo.orca.data.image.layout.manifest import DatasetFile
-from zoo.orca.data.image.layout.quarantine import quarantine_file, write_bad_records
-from zoo.orca.data.image.schema import FeatureType, Schema
+from zoo.orca.data.image.layout.quarantine import BadRecord, quarantine_file, write_bad_records
 from zoo.orca.data.image.writing.record_columns import (
     ROW_GROUP_BYTES,
     ROW_GROUP_ROWS,
-    BadRecord,
     Record,
-    Stretch,
+    RowGroup,
     arrow_schema,
     is_bytes,
-    stretches,
+    row_groups,
     to_array,
 )
 from zoo.orca.data.image.writing.verify import Screening
@@ -43,7 +42,6 @@ from zoo.orca.data.storage import Location, is_local, local_path
 __all__ = [
     "ROW_GROUP_BYTES",
     "ROW_GROUP_ROWS",
-    "BadRecord",
     "ChunkResult",
     "Record",
     "check_block_size",
@@ -102,7 +100,7 @@ def write_chunk(
     bad: list[BadRecord] = []
     with _whole_file(folder / _FILE_NAME) as stream:
         sink = _Sink(stream)
-        rows = _write_rows(sink, schema, stretches(schema, records, screening, bad), bad)
+        rows = _write_rows(sink, schema, row_groups(schema, records, screening, bad), bad)
         footer_crc = sink.take_crc()
         if screening.on_error == "quarantine":
             _list_bad(quarantine_file(folder), bad)
@@ -221,7 +219,7 @@ def _footer_length(stream: BinaryIO, size: int) -> int:
 
 
 def _write_rows(
-    sink: _Sink, schema: Schema, parts: Iterator[Stretch], bad: Sequence[BadRecord]
+    sink: _Sink, schema: Schema, parts: Iterator[RowGroup], bad: Sequence[BadRecord]
 ) -> int:
     """Write row groups, and the index behind them; return the number of rows."""
     columns = arrow_schema(schema)
@@ -231,17 +229,17 @@ def _write_rows(
     }
     with pq.ParquetWriter(sink, columns, **_options(schema)) as writer:
         start, _ = sink.tell(), sink.take_crc()
-        for stretch in parts:
-            rows = len(next(iter(stretch.values())))
-            arrays = [to_array(name, schema[name], stretch[name]) for name in schema]
+        for group in parts:
+            rows = len(next(iter(group.values())))
+            arrays = [to_array(name, schema[name], group[name]) for name in schema]
             table = pa.Table.from_arrays(arrays, schema=columns)
             writer.write_table(table, row_group_size=rows)
             spans.append(RowGroupSpan(rows, start, sink.tell(), sink.take_crc()))
             start = sink.tell()
             for name, found in indexes.items():
-                found.append(index_values(stretch[name]))
+                found.append(index_values(group[name]))
         index = ChunkIndex(tuple(spans), {n: ColumnIndex.join(p) for n, p in indexes.items()})
-        # Known now only: the stretches fill the list of bad records on their way.
+        # Known now only: the row groups fill the list of bad records on their way.
         writer.add_key_value_metadata({INDEX_KEY: index.encode(), _BAD_KEY: str(len(bad))})
     return index.rows
 

@@ -22,7 +22,7 @@ from zoo.orca.data.image.layout.manifest import MANIFEST
 
 __all__ = ["Claim", "claim_draft", "remove_abandoned", "remove_folder"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _TRIES = 5
 
@@ -54,7 +54,7 @@ def claim_draft(place: Path, name: str | None) -> Claim:
         if claim is not None:
             _tidy(folder)
             return claim
-        logger.warning("another process writes %s, too; this one starts from nothing", place)
+        _log.warning("another process writes %s, too; this one starts from nothing", place)
     folder = _draft(place, uuid.uuid4().hex)
     folder.mkdir()
     # Without a lock, where a file system has none, the folder is never taken for abandoned.
@@ -70,7 +70,7 @@ def remove_abandoned(place: Path, name: str | None) -> None:
             continue
         claim = _claim(place.with_name(entry), make=False)
         if claim is not None:
-            logger.info("removing %s, which a write that is gone has left", claim.folder)
+            _log.info("removing %s, which a write that is gone has left", claim.folder)
             remove_folder(claim.folder)
             claim.release()
 
@@ -82,7 +82,7 @@ def remove_folder(folder: Path) -> None:
         if not folder.exists():
             return
         time.sleep(0.2)
-    logger.warning("%s could not be removed; delete it when nobody writes into it", folder)
+    _log.warning("%s could not be removed; delete it when nobody writes into it", folder)
 
 
 def _draft(place: Path, name: str) -> Path:

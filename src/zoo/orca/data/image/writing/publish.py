@@ -28,7 +28,7 @@ from zoo.orca.data.storage import Location, is_local
 
 __all__ = ["published", "should_write"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _MODES = ("overwrite", "error", "errorifexists", "ignore")
 
@@ -55,7 +55,7 @@ def should_write(target: Location, write_mode: str) -> bool:
     if not _is_taken(target):
         return True
     if write_mode == "ignore":
-        logger.info("%s exists: nothing is written", target)
+        _log.info("%s exists: nothing is written", target)
         return False
     if write_mode != "overwrite":
         raise _exists(target)
@@ -204,4 +204,4 @@ def _remove_entries(place: UPath, names: list[str]) -> None:
 def _say_kept(exc: BaseException, folder: Location) -> None:
     said = f"What is written stays in {folder}; the same call again goes on from there."
     exc.add_note(said)
-    logger.warning("%s", said)
+    _log.warning("%s", said)

@@ -1,4 +1,4 @@
-"""Records become columns: values are read, judged and encoded, a bounded stretch at a time."""
+"""Records become columns: values are read, judged and encoded, a row group at a time."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import os
 from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
 from zoo.errors import ContractError, InputError
+from zoo.orca.data.image.dataset_schema import DType, FeatureType, Schema, SchemaField
+from zoo.orca.data.image.layout.quarantine import BadRecord
 from zoo.orca.data.image.ndarray_codec import encode_ndarray
-from zoo.orca.data.image.schema import DType, FeatureType, Schema, SchemaField
-from zoo.orca.data.image.writing.verify import Screening, check_image
+from zoo.orca.data.image.writing.verify import Screening, SizedImage, check_image
 from zoo.orca.data.storage import locate
 
 __all__ = [
     "ROW_GROUP_BYTES",
     "ROW_GROUP_ROWS",
-    "BadRecord",
     "Record",
-    "Stretch",
+    "RowGroup",
     "arrow_schema",
     "is_bytes",
-    "stretches",
+    "row_groups",
     "to_array",
 ]
 
 Record = Mapping[str, Any]
 """One row: a value for each column of the schema."""
 
-Stretch = dict[str, list[Any]]
+RowGroup = dict[str, list[Any]]
 """Encoded values of some rows, for each column."""
 
 ROW_GROUP_BYTES = 8 * 2**20
@@ -56,13 +56,6 @@ _ARROW_TYPES = {
 _Encoder = Callable[[Any], Any]
 
 
-class BadRecord(NamedTuple):
-    """Stands in a chunk's records for one that cannot be made: its file, and why."""
-
-    path: str
-    reason: str
-
-
 def _is_scalar(field: SchemaField) -> bool:
     return field.feature_type is FeatureType.SCALAR
 
@@ -81,12 +74,12 @@ def arrow_schema(schema: Schema) -> pa.Schema:
     return pa.schema([(name, _arrow_type(field)) for name, field in schema.items()])
 
 
-def stretches(
+def row_groups(
     schema: Schema,
     records: Iterable[Record | BadRecord],
     screening: Screening,
     bad: list[BadRecord],
-) -> Iterator[Stretch]:
+) -> Iterator[RowGroup]:
     """Encode records and cut them where a row group is full.
 
     Args:
@@ -101,28 +94,35 @@ def stretches(
     """
     encoders = [(name, _encoder(field, screening)) for name, field in schema.items()]
     names = schema.keys()
-    stretch: Stretch = {name: [] for name in schema}
+    group: RowGroup = {name: [] for name in schema}
     rows = size = 0
     for record in records:
         row = record if isinstance(record, BadRecord) else _row(record, names, encoders)
         if isinstance(row, BadRecord):
             bad.append(_let_through(row, screening))
             continue
-        for column, value in zip(stretch.values(), row, strict=True):
+        for column, value in zip(group.values(), row, strict=True):
             column.append(value)
             size += len(value) if isinstance(value, (bytes, str)) else 8
         rows += 1
         if size >= ROW_GROUP_BYTES or rows >= ROW_GROUP_ROWS:
-            yield stretch
-            stretch = {name: [] for name in schema}
+            yield group
+            group = {name: [] for name in schema}
             rows = size = 0
     if rows:
-        yield stretch
+        yield group
 
 
 def _let_through(bad: BadRecord, screening: Screening) -> BadRecord:
     if screening.on_error != "fail":
         return bad
+    if bad.error is not None:
+        received = bad.error.received
+        raise InputError(
+            bad.error.expected,
+            received if bad.path in received else f"{received} ({bad.path!r})",
+            f"{bad.error.remedy} on_error='skip' or 'quarantine' leaves such images out.",
+        )
     raise InputError(
         "an image file that can be stored, and read by every host",
         f"{bad.path!r}: {bad.reason}",
@@ -172,7 +172,7 @@ def _image(screening: Screening, path: str | os.PathLike[str]) -> bytes | BadRec
     if not isinstance(path, (str, os.PathLike)):
         raise InputError("the path of an image file", type(path).__name__, "Give a path as text.")
     try:
-        data = _read(path)
+        data = _read(path.path if isinstance(path, SizedImage) else path)
     except _BAD_FILE as exc:
         return BadRecord(str(path), getattr(exc, "strerror", None) or str(exc))
     except OSError as exc:
@@ -182,7 +182,12 @@ def _image(screening: Screening, path: str | os.PathLike[str]) -> bytes | BadRec
     if len(data) > _VALUE_BYTES:
         return BadRecord(str(path), f"more than {_VALUE_BYTES} bytes")
     reason = check_image(data, screening.verify, screening.max_pixels)
-    return data if reason is None else BadRecord(str(path), reason)
+    if reason is not None:
+        return BadRecord(str(path), reason)
+    # Without a look at the header nobody knows the size.
+    known = isinstance(path, SizedImage) and screening.verify != "none"
+    error = path.misfit(data) if known else None  # type: ignore[union-attr] # mypy forgets why
+    return data if error is None else BadRecord(str(path), str(error), error)
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from zoo.cluster.carried import carry, raise_carried
-from zoo.cluster.session import active_session
+from zoo.cluster.ranks.carried import carry, raise_carried
+from zoo.cluster.session.lifecycle import active_session
 from zoo.errors import ClusterError, InputError
+from zoo.orca.data.image.dataset_schema import Schema, check_schema, encode
 from zoo.orca.data.image.layout.dataset_folder import (
     FAILED,
     WRITING,
@@ -24,9 +25,9 @@ from zoo.orca.data.image.layout.dataset_folder import (
     entry_names,
     is_chunk,
 )
-from zoo.orca.data.image.schema import Schema, check_schema, encode
+from zoo.orca.data.image.layout.quarantine import BadRecord
+from zoo.orca.data.image.on_error import OnError
 from zoo.orca.data.image.writing.chunk_file import (
-    BadRecord,
     ChunkResult,
     Record,
     check_block_size,
@@ -36,9 +37,9 @@ from zoo.orca.data.image.writing.chunk_file import (
 )
 from zoo.orca.data.image.writing.fingerprint import fingerprint
 from zoo.orca.data.image.writing.publish import published, should_write
-from zoo.orca.data.image.writing.summary import not_shared, write_manifest
-from zoo.orca.data.image.writing.verify import OnError, Screening, Verify
+from zoo.orca.data.image.writing.verify import Screening, Verify
 from zoo.orca.data.image.writing.write_progress import watched
+from zoo.orca.data.image.writing.write_summary import not_shared, write_manifest
 from zoo.orca.data.storage import Location, locate
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cut", "write_parts"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Part = TypeVar("Part")
 # A task takes several chunks, as its start costs as much as some hundred small files; few enough
@@ -133,7 +134,7 @@ def write_parts(
         with watched(folder, len(parts)):
             results = _run(context, job, parts)
         write_manifest(folder, results, screening, name)
-    logger.info("%s is written", target)
+    _log.info("%s is written", target)
 
 
 def _run(context: SparkContext, job: _Job[Part], parts: Sequence[Part]) -> list[ChunkResult]:
@@ -188,4 +189,4 @@ def _write_one(job: _Job[Part], index: int, part: Part) -> ChunkResult:
 def _say_resumed(folder: Location, chunks: int) -> None:
     there = sum(is_chunk(name) for name in entry_names(folder))
     if there:
-        logger.info("resuming: %d of %d chunks are there", there, chunks)
+        _log.info("resuming: %d of %d chunks are there", there, chunks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -12,17 +13,25 @@ from typing import Literal
 from PIL import Image, UnidentifiedImageError
 
 from zoo.errors import InputError
-from zoo.orca.data.image.decode import DAMAGE, FORMATS, MAX_PIXELS
+from zoo.orca.data.image.image_decoder import DAMAGE, FORMATS, MAX_PIXELS
+from zoo.orca.data.image.on_error import OnError, check_on_error
 
-__all__ = ["MAX_PIXELS", "OnError", "Screening", "Verify", "check_image"]
+__all__ = [
+    "MAX_PIXELS",
+    "Screening",
+    "SizedImage",
+    "Verify",
+    "check_image",
+    "size_of_image",
+]
 
-OnError = Literal["fail", "skip", "quarantine"]
 Verify = Literal["none", "header", "decode"]
 
 _PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _PNG_HEADER = struct.Struct(">II5BI")
 _JPEG_SIZE = struct.Struct(">BHHB")
 _JPEG_FRAMES = frozenset((0xC0, 0xC1, 0xC2))  # baseline, extended, progressive: Huffman-coded
+_ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
 _NO_SEGMENT = frozenset((0x00, 0x01, *range(0xC3, 0xDB), 0xFF)) - {0xC4}  # no usual file's start
 
 
@@ -48,13 +57,77 @@ class Screening:
         Raises:
             InputError: A field has another value.
         """
-        for name, known in (
-            ("on_error", ("fail", "skip", "quarantine")),
-            ("verify", ("none", "header", "decode")),
-        ):
-            given = getattr(self, name)
-            if given not in known:
-                raise InputError(f"{name} as one of {known}", repr(given), "Choose one of them.")
+        check_on_error(self.on_error)
+        if self.verify not in ("none", "header", "decode"):
+            raise InputError(
+                "verify 'none', 'header' or 'decode'", repr(self.verify), "Choose one of them."
+            )
+
+
+@dataclass(frozen=True)
+class SizedImage(os.PathLike[str]):
+    """The path of an image file whose annotation tells its size, by which boxes were divided.
+
+    Args:
+        path: The file.
+        width: As annotated, in pixels.
+        height: As annotated, in pixels.
+    """
+
+    path: str
+    width: float
+    height: float
+
+    def __fspath__(self) -> str:
+        """Return the path."""
+        return self.path
+
+    def __str__(self) -> str:
+        """Return the path."""
+        return self.path
+
+    def misfit(self, data: bytes) -> InputError | None:
+        """Say that the file's header tells another size than the annotation, if it does.
+
+        Args:
+            data: The bytes of the file, which `check_image` found good.
+        """
+        size = size_of_image(data)
+        if size == (self.width, self.height):
+            return None
+        stored, told = "{} x {} pixels".format(*size), f"{self.width:g} x {self.height:g}"
+        turn = _turn_of(data) if size == (self.height, self.width) else None
+        if turn is None:
+            return InputError(
+                f"an annotation for the image's {stored}",
+                f"one for {told}",
+                "Correct its size and boxes, or put the image there that was annotated.",
+            )
+        return InputError(
+            f"an annotation for the image as it is stored, {stored}",
+            f"one for {told}, as viewers show it: the camera's note (EXIF orientation {turn}) "
+            "turns it, decoding does not",
+            "Turn the boxes back, or turn the image itself and remove the note.",
+        )
+
+
+def size_of_image(data: bytes) -> tuple[int, int]:
+    """Return the width and height in the header of an image file that `check_image` found good."""
+    size = _size_of_png(data) or _size_of_jpeg(data)
+    if size is None:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            size = image.size
+    return size
+
+
+def _turn_of(data: bytes) -> int | None:
+    """The EXIF orientation of a picture that viewers lay on its side."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            turn = image.getexif().get(_ORIENTATION)
+    except DAMAGE:
+        return None
+    return turn if turn in _ON_ITS_SIDE else None
 
 
 def check_image(data: bytes, verify: Verify = "header", max_pixels: int = MAX_PIXELS) -> str | None:

@@ -1,0 +1,1 @@
+"""Ranks: processes that work together, wherever they run."""

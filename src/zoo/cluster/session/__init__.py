@@ -1,0 +1,1 @@
+"""Start Spark, ask it, end it."""

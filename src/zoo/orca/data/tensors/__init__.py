@@ -1,0 +1,1 @@
+"""Rows become typed arrays on local disks."""

@@ -1,0 +1,104 @@
+"""The layout of tensors: which columns they are made of, their dtypes and shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+__all__ = ["ColumnPlan", "Columns", "Decoder", "TensorPlan", "TensorSpec", "Use"]
+
+Decoder = Callable[..., np.ndarray] | str
+Columns = Sequence[str | Sequence[str]]
+Use = Literal["train", "validate", "score"]
+
+
+@dataclass(frozen=True)
+class ColumnPlan:
+    """How one column is decoded.
+
+    Attributes:
+        name: The column.
+        kind: `scalar`, `date`, `timestamp`, `array`, `vector`, `bytes`, or `live`: bytes that are
+            decoded when a batch is made.
+        dtype: The numpy dtype it becomes; None when the decoder decides.
+        decode: Turns one binary cell into an array; of a live column that is drawn anew each
+            epoch, it also takes `key`, whole numbers that randomness depends on.
+        exact: Refuse numbers that the dtype cannot hold exactly.
+    """
+
+    name: str
+    kind: str
+    dtype: str | None
+    decode: Callable[..., np.ndarray] | None = None
+    exact: bool = False
+
+    @property
+    def is_bytes(self) -> bool:
+        """Whether its cells are bytes for a decoder."""
+        return self.kind in ("bytes", "live")
+
+    @property
+    def shaped(self) -> bool:
+        """Whether the shape of a row is known from the data only."""
+        return self.kind in ("array", "vector", "bytes", "live")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor that the model or the loss receives.
+
+    Attributes:
+        columns: The columns it is made of, side by side.
+        dtype: Its dtype; None until the first row is decoded.
+        shape: The shape of one row; None until the first row is decoded.
+    """
+
+    columns: tuple[ColumnPlan, ...]
+    dtype: str | None
+    shape: tuple[int, ...] | None
+
+    @property
+    def live(self) -> bool:
+        """Whether its cells stay bytes until a batch is made of them."""
+        return self.columns[0].kind == "live"
+
+    @property
+    def name(self) -> str:
+        """The column, or the first of them and how many follow."""
+        extra = len(self.columns) - 1
+        return self.columns[0].name + (f" and {extra} more" if extra else "")
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """The tensors of a frame: what the model is called with, and what the loss compares with."""
+
+    features: tuple[TensorSpec, ...]
+    labels: tuple[TensorSpec, ...]
+
+    @property
+    def tensors(self) -> tuple[TensorSpec, ...]:
+        """Features, then labels."""
+        return self.features + self.labels
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column needed, once, in the order of first use."""
+        return list(dict.fromkeys(c.name for t in self.tensors for c in t.columns))
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row in all tensors, at least 1; their shapes must be known."""
+        sizes = (np.dtype(t.dtype).itemsize * math.prod(t.shape or ()) for t in self.tensors)
+        return max(1, sum(sizes))
+
+    def resolved(self, layout: Sequence[tuple[str, tuple[int, ...]]]) -> TensorPlan:
+        """The plan with the dtypes and shapes that were found in the data."""
+        found = zip(self.tensors, layout, strict=True)
+        specs = [replace(t, dtype=d, shape=tuple(s)) for t, (d, s) in found]
+        cut = len(self.features)
+        return TensorPlan(tuple(specs[:cut]), tuple(specs[cut:]))

@@ -1,0 +1,181 @@
+"""What an estimator trains and how far it is, on the driver: made once, saved, read, resumed."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.errors import InputError
+from zoo.orca.data.storage import locate
+from zoo.orca.learn.driver.keeper import write_whole
+from zoo.orca.learn.driver.resume import newest_state
+from zoo.orca.learn.driver.rounds import Start
+from zoo.orca.learn.driver.snapshots import SnapshotError, SnapshotStore, read_bytes, seal
+from zoo.orca.learn.framework import Framework, State
+from zoo.orca.learn.steps import Position
+from zoo.orca.learn.trigger import EveryEpoch, Trigger
+
+__all__ = ["TrainedModel"]
+
+_log = logging.getLogger(__name__)
+_ZIP = b"PK\x03\x04"
+
+
+class TrainedModel:
+    """A recipe, what was built from it, and where it stands.
+
+    Args:
+        framework: Builds it.
+        recipe: What the user gave.
+        model_dir: Where snapshots are kept, or None.
+        keep: How many of a fit; None keeps all.
+
+    Attributes:
+        position: Where training stands.
+        fresh: Nothing was trained or read so far.
+    """
+
+    def __init__(
+        self, framework: Framework, recipe: Any, model_dir: str | None, keep: int | None
+    ) -> None:
+        self._framework, self._recipe = framework, recipe
+        self._model_dir, self._keep = model_dir, keep
+        self._built: Any = None
+        self._asked: dict[str, Any] = {}
+        self.position, self.fresh = Position(), True
+        # Read from a file, inside an epoch: the next fit goes on there.
+        self._begun: State | None = None
+
+    @property
+    def built(self) -> Any:
+        """Model, optimizer and schedule, made at first use."""
+        if self._built is None:
+            self._built = self._framework.build(self._recipe)
+            self._asked = self._framework.settings(self._built)
+        return self._built
+
+    def state(self) -> bytes:
+        """All of it, as the content of a file."""
+        file = io.BytesIO()
+        self._framework.write(file, self.built, self.position, self._extras())
+        return file.getvalue()
+
+    def take(self, blob: bytes) -> None:
+        """Continue from the content of a file.
+
+        Raises:
+            InputError: It is none, it is damaged, or it is of another model.
+        """
+        try:
+            blob = seal(blob) if blob.startswith(_ZIP) else blob
+        except SnapshotError as exc:
+            raise InputError(
+                "a whole file", exc.received, f"Cannot load the PyTorch model. {exc.remedy}"
+            ) from exc
+        self._apply(self._framework.read(blob))
+
+    def end_fit(self, blob: bytes) -> None:
+        """Take the state with which a fit ended: the next one begins a new epoch."""
+        state = self._framework.read(blob)
+        self.position, self._begun = self._framework.apply(self.built, state), None
+        self.fresh = False
+        self.position.step = 0
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file that appears whole or not at all."""
+        write_whole(path, seal(self.state()))
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Read a file.
+
+        Raises:
+            InputError: It cannot be read, or see `take`.
+        """
+        try:
+            blob = read_bytes(locate(path))
+        except OSError as exc:
+            raise InputError(
+                "a file written by save()",
+                str(exc),
+                "Cannot load the PyTorch model: check the path.",
+            ) from exc
+        self.take(blob)
+
+    def store(self) -> SnapshotStore | None:
+        """Where snapshots go; None without a `model_dir`."""
+        return None if self._model_dir is None else SnapshotStore(self._model_dir, keep=self._keep)
+
+    def trigger(self, wanted: Any) -> Trigger | None:
+        """When snapshots are written.
+
+        Args:
+            wanted: The user's `checkpoint_trigger`.
+
+        Raises:
+            InputError: It is no trigger.
+        """
+        trigger = Trigger.convert_trigger(wanted)
+        if trigger is not None and not isinstance(trigger, Trigger):
+            raise InputError(
+                "checkpoint_trigger as a trigger of zoo.orca.learn.trigger", repr(wanted),
+                "Use SeveralIteration(100), for example.",
+            )  # fmt: skip
+        if self._model_dir is not None:
+            return trigger or EveryEpoch()
+        if trigger is not None:
+            _log.warning(
+                "checkpoint_trigger has no effect without a model_dir: no snapshot is written. "
+                "Pass model_dir to Estimator.from_torch."
+            )
+        return None
+
+    def start(self, epochs: int, resume: bool | str) -> Start:
+        """Where a fit begins, and where it will end.
+
+        Args:
+            epochs: How many.
+            resume: As in `TorchEstimator.fit`.
+
+        Raises:
+            InputError: There is nothing to resume from.
+        """
+        if resume not in (True, False, "epoch"):
+            raise InputError("resume as True, False or 'epoch'", repr(resume), "Choose one.")
+        first = None
+        if resume:
+            store = self.store()
+            if store is None:
+                raise InputError(
+                    "a model_dir to resume from", "None", "Pass model_dir to Estimator.from_torch."
+                )
+            found = newest_state(store, self._framework.read, between_epochs=resume == "epoch")
+            if found is not None:
+                self._apply(found, keep=True)
+                first = int(found.extras.get("fit", {}).get("first_epoch", 0))
+        first = self.position.epoch if first is None else first
+        start = Start(self.state(), first, first + epochs, self._extras())
+        self._begun = None
+        return start
+
+    def _apply(self, state: State, *, keep: bool = False) -> None:
+        self.position, self.fresh = self._framework.apply(self.built, state), False
+        self._begun = state if keep or self.position.step else None
+        self._say_what_is_kept()
+
+    def _say_what_is_kept(self) -> None:
+        """A state brings its settings along; somebody may have changed them in the program."""
+        now = self._framework.settings(self.built)
+        other = {n: v for n, v in self._asked.items() if n in now and now[n] != v}
+        if other:
+            shown = ", ".join(f"{name} {now[name]}, not {value}" for name, value in other.items())
+            _log.warning(
+                "training goes on as the saved state has it: %s. To change that, set "
+                "run.optimizer.param_groups in a callback, or load weights alone, saved with "
+                "torch.save(model.state_dict(), path)", shown,
+            )  # fmt: skip
+
+    def _extras(self) -> Mapping[str, Any]:
+        return {} if self._begun is None else self._begun.extras

@@ -1,0 +1,362 @@
+"""An estimator on Spark data: train, evaluate, predict, save, whatever the framework."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+from zoo.cluster.ranks.carried import pickled
+from zoo.cluster.ranks.crew import Crew
+from zoo.cluster.ranks.launcher import launcher_for
+from zoo.cluster.session.lifecycle import active_session
+from zoo.errors import ContractError, InputError
+from zoo.orca.data.frame import as_frame, select_columns
+from zoo.orca.data.tensors.plan import Columns, Decoder, TensorPlan
+from zoo.orca.data.xshards.shard_rows import flat_names
+from zoo.orca.data.xshards.spark_xshards import SparkXShards
+from zoo.orca.learn.callback import Callback
+from zoo.orca.learn.driver.evaluation import evaluate_rows
+from zoo.orca.learn.driver.fit import FitSettings, evaluate_on_ranks, train
+from zoo.orca.learn.driver.inputs import Inputs, require_same_kind
+from zoo.orca.learn.driver.keeper import FitKeeper
+from zoo.orca.learn.driver.prediction import predict_frame, predict_shards, with_names
+from zoo.orca.learn.driver.rounds import Trained
+from zoo.orca.learn.framework import Recipe
+from zoo.orca.learn.history import History
+from zoo.orca.learn.loggers import Logger
+from zoo.orca.learn.order import LoaderSource, Order, SnapshotOrder
+from zoo.orca.learn.recovery import Recovery
+from zoo.orca.learn.score.predict import prediction_kinds
+from zoo.orca.learn.steps import EpochStats, validation_name
+from zoo.orca.learn.tensorboard import TensorBoardSummary
+from zoo.orca.learn.trained_estimator import TrainedEstimator
+
+__all__ = ["SparkEstimator", "require_count"]
+
+_log = logging.getLogger(__name__)
+
+
+class SparkEstimator(TrainedEstimator):
+    """Trains a model on Spark data, and predicts and evaluates with it.
+
+    Data is a Spark DataFrame, a pandas DataFrame, a `pyarrow.Table`, XShards of pandas DataFrames
+    (these four with `feature_cols` and `label_cols`), XShards of dicts
+    `{"x": array or list of arrays, "y": the same}`, or a function `f(config, batch_size)` that
+    returns what the framework loads data with. `batch_size` is always the number of rows of a step
+    over all ranks.
+
+    Args:
+        framework: Its name in `zoo.orca.learn.framework.FRAMEWORKS`.
+        recipe: What the user gave to build a training from.
+        metrics: In the framework's form.
+        crew: How many ranks.
+        snapshots: Where they are kept, or None, and how many; None keeps all.
+        decoders: For columns by name.
+        show_progress: None shows it where a person looks.
+        recovery: What is put up with when ranks are lost.
+    """
+
+    def __init__(
+        self,
+        framework: str,
+        recipe: Recipe,
+        *,
+        metrics: Any = None,
+        crew: Crew = Crew(),  # noqa: B008 - it is frozen
+        snapshots: tuple[str | None, int | None] = (None, 3),
+        decoders: Mapping[str, Decoder] | None = None,
+        show_progress: bool | None = None,
+        recovery: Recovery = Recovery(),  # noqa: B008 - it is frozen
+    ) -> None:
+        super().__init__(framework, recipe, snapshots)
+        self._metrics, self._crew = metrics, crew
+        self._framework.metrics(metrics)
+        self._decoders, self._show_progress = dict(decoders or {}), show_progress
+        self._recovery = recovery
+        self._plan: TensorPlan | None = None
+        self._columns: tuple[Columns | None, Columns | None] = (None, None)
+
+    def fit(  # noqa: PLR0913 - the arguments that existing programs pass
+        self,
+        data: Any,
+        epochs: int = 1,
+        batch_size: int = 32,
+        profile: bool = False,
+        reduce_results: bool = True,
+        info: Mapping[str, Any] | None = None,
+        feature_cols: Columns | None = None,
+        label_cols: Columns | None = None,
+        validation_data: Any = None,
+        callbacks: Sequence[Callback | Logger] = (),
+        checkpoint_trigger: Any = None,
+        resume: bool | str = False,
+        validation_split: float | None = None,
+    ) -> list[Any]:
+        """Train on; a second call continues where the first ended.
+
+        Ranks that are lost on the way are replaced, and what they held is computed again: the
+        result is that of an undisturbed fit. `report` tells what happened. Ctrl-C, or the stop
+        button of a notebook, ends it after the running step and keeps what was trained.
+
+        Args:
+            data: Training data, see the class.
+            epochs: Times every row is used.
+            batch_size: Rows of a step over all ranks.
+            profile: Add a `profile` dict of seconds to every epoch.
+            reduce_results: False gives, for every epoch, a list with one dict for each rank.
+            info: For the user's own code in the ranks, such as a training operator.
+            feature_cols: Columns that the model receives. Each is one argument of the model;
+                when the model takes one argument, numbers and vectors are put side by side in
+                one matrix. A list inside the list does that explicitly.
+            label_cols: Columns of the targets. Later calls that name no columns use these.
+            validation_data: Of the same kind as data; evaluated after every epoch.
+            validation_split: Or the part of the rows that is drawn for it, such as 0.2, and not
+                trained on; of frames, by the seed of the estimator.
+            callbacks: Of `zoo.orca.learn.callbacks`, called in every rank; loggers among them
+                (`zoo.orca.learn.loggers`) get the numbers on the driver.
+            checkpoint_trigger: When to write a snapshot to `model_dir`: a trigger of
+                `zoo.orca.learn.trigger`, `"EveryEpoch"`, or None: after every epoch if there is a
+                `model_dir`.
+            resume: Go on from the newest whole snapshot in `model_dir`, in whatever process and
+                with however many ranks, at the very next step; `epochs` then counts from where
+                the interrupted fit began. `"epoch"` goes back to the newest snapshot between two
+                epochs. Without a snapshot the fit begins from scratch.
+
+        Returns:
+            One dict for each epoch: `epoch`, `batch_count`, `num_samples`, `train_loss`,
+            `last_train_loss`, `lr`, with validation data `val_loss` and `val_` with each metric,
+            and what callbacks added. The list is a `History`: `frame()` is a table, `plot()` a
+            picture.
+
+        Raises:
+            ContractError: A needed argument is missing, or kinds of data are mixed.
+            ColumnError: A column cannot become a tensor.
+            KeyboardInterrupt: The user ended it; `history` has the epochs.
+            Exception: The first error that a rank hit, as its own type, with rank and host.
+        """
+        require_count("epochs", epochs)
+        require_count("batch_size", batch_size)
+        info = _checked_info(info)
+        columns = (feature_cols, label_cols)
+        if validation_split is not None:
+            given = validation_data is not None
+            data, validation_data = self._inputs.split(data, columns, validation_split, given)
+        if self._training.fresh:
+            for doubt in self._recipe.doubts(labels=label_cols is not None):
+                _log.warning("%s", doubt)
+        source = self._inputs.source(data, columns, batch_size, "training", use="train")
+        checked = None
+        if validation_data is not None:
+            require_same_kind(data, validation_data)
+            checked = self._inputs.source(
+                validation_data, columns, batch_size, "validation", use="validate"
+            )
+        seed = int(self._recipe.config.get("seed", 0))
+        trigger = self._training.trigger(checkpoint_trigger)
+        start = self._training.start(epochs, resume)
+        loggers = [c for c in callbacks if isinstance(c, Logger)]
+        if self._tensorboard is not None:
+            loggers.append(TensorBoardSummary(*self._tensorboard))
+        with FitKeeper(self._training.store(), loggers) as keeper:
+            keeper.describe({"batch_size": batch_size, "epochs": epochs, **self._recipe.describe()})
+            order = replace(
+                self._order(start.state),
+                until=start.until,
+                limits=self._limits,
+                callbacks=tuple(c for c in callbacks if not isinstance(c, Logger)),
+                snapshots=SnapshotOrder(trigger, self._recovery.hold_s),
+                log_steps=keeper.logs,
+                info=info,
+            )
+            settings = FitSettings(
+                batch_size,
+                seed if self._recipe.config.get("shuffle", True) else None,
+                self._recovery,
+                keeper,
+                self._show_progress,
+            )
+            done = train(launcher_for("spark"), self._crew, source, checked, order, start, settings)
+        self._columns = self._inputs.filled(columns)
+        self._take(done, profile)
+        if reduce_results:
+            return self._history
+        return [[_epoch_dict(e, profile, own=True) for e in ranks] for ranks in done.epochs]
+
+    def _take(self, done: Trained, profile: bool) -> None:
+        """Have what a fit gave, also when the user has ended it."""
+        self._training.end_fit(done.state)
+        self._report, self._plan = done.report, done.plan or self._plan
+        self._history = History(_epoch_dict(ranks[0], profile) for ranks in done.epochs)
+        if done.interrupted:
+            at = self._training.position
+            _log.warning(
+                "interrupted after step %d, %d whole epochs: the estimator has these weights, and "
+                "history, and the next fit goes on from them", at.iteration, at.epoch,
+            )  # fmt: skip
+            raise KeyboardInterrupt
+
+    def evaluate(
+        self,
+        data: Any,
+        batch_size: int = 32,
+        num_steps: int | None = None,
+        profile: bool = False,
+        info: Mapping[str, Any] | None = None,
+        feature_cols: Columns | None = None,
+        label_cols: Columns | None = None,
+    ) -> dict[str, Any]:
+        """Loss and metrics over all rows.
+
+        Args:
+            data: See the class.
+            batch_size: Rows that the model sees at once.
+            num_steps: Stop after so many batches.
+            profile: Accepted for older programs; evaluation is one pass.
+            info: For the user's own code in the ranks, such as a training operator.
+            feature_cols: As in `fit`; those of the last fit when None.
+            label_cols: The same.
+
+        Returns:
+            Each metric by name, `val_loss`, and `num_samples`.
+        """
+        require_count("batch_size", batch_size)
+        if num_steps is not None:
+            require_count("num_steps", num_steps)
+        info = _checked_info(info)
+        source = self._inputs.source(data, (feature_cols, label_cols), batch_size, "evaluation")
+        metrics = self._framework.metrics(self._metrics)
+        if isinstance(source, LoaderSource):
+            if num_steps is not None:
+                raise InputError(
+                    "num_steps with a DataFrame or XShards", "num_steps with a data creator",
+                    "Let the creator return a shorter dataset.",
+                )  # fmt: skip
+            order = replace(self._order(self._training.state()), info=info)
+            sums = evaluate_on_ranks(launcher_for("spark"), self._crew, source, order)
+        else:
+            rows = source.rows if num_steps is None else source.rows.first(num_steps * batch_size)
+            sent = self._framework.evaluator(self._built, metrics, info)
+            sums = evaluate_rows(rows, source.plan, sent, batch_size)
+        scorer = self._framework.scorer(self._built, metrics)
+        return {**scorer.result(sums), "num_samples": int(sum(s[0][0] for s in sums))}
+
+    def predict(
+        self,
+        data: Any,
+        batch_size: int = 32,
+        feature_cols: Columns | None = None,
+        profile: bool = False,
+        *,
+        output: str = "raw",
+        classes: Sequence[str] | None = None,
+    ) -> Any:
+        """Add a column `prediction`.
+
+        Args:
+            data: A Spark DataFrame, XShards, a pandas DataFrame or a `pyarrow.Table`.
+            batch_size: Rows that the model sees at once.
+            feature_cols: As in `fit`; those of the last fit when None.
+            profile: Accepted for older programs.
+            output: `"raw"` is what the model returns. `"probability"` and `"class"` read it by the
+                loss that the estimator has: logits become probabilities, or class numbers from 0.
+            classes: Their names, in order: `prediction` is the name of the class.
+
+        Returns:
+            The same kind as `data`, with its own columns and `prediction`: a number of the output's
+            own type for one, an ML vector for several, nested arrays for more dimensions, an array
+            of vectors for a model with several outputs, a struct for one that returns a dict. A
+            Spark DataFrame is lazy: nothing is computed before Spark needs it. XShards of dicts
+            give the same dicts with a key `prediction`, an array, a list of arrays or a dict of
+            them; XShards of DataFrames give dicts with `x`, the feature columns, and `prediction`.
+
+        Raises:
+            InputError: The features are not like those of the last fit, or the model's output
+                cannot be a column.
+        """
+        require_count("batch_size", batch_size)
+        if callable(data):
+            raise InputError(
+                "a Spark DataFrame, XShards, a pandas DataFrame or a pyarrow.Table to predict on",
+                "a function",
+                "Rows of a data creator have no place for a prediction.",
+            )
+        if self._training.fresh and self._recipe.makes_weights:
+            _log.warning(
+                "predict before fit or load: the model has the weights that it was made with"
+            )
+        if classes is not None and output == "raw":
+            output = "class"
+        model, here = self._framework.predictors(self._built, output)
+        columns = (feature_cols, None)
+        if isinstance(data, SparkXShards):
+            rows, plan = self._inputs.shards(data, columns, need_labels=False)
+            return predict_shards(rows, model, plan, batch_size, classes)
+        named = set(flat_names(self._inputs.filled(columns, need_labels=False)))
+        frame = as_frame(data, active_session(), named)
+        plan = self._inputs.layout(frame.spark.schema, columns, need_labels=False)
+        sample = select_columns(frame.spark, plan.columns).limit(2)
+        kinds = prediction_kinds(here, plan, sample.toArrow)
+        scored = predict_frame(frame.spark, model, plan, kinds, batch_size)
+        return frame.restore(scored if classes is None else with_names(scored, classes))
+
+    def _order(self, state: bytes) -> Order:
+        return Order(
+            self._name,
+            pickled(self._recipe, "a model, optimizer, loss and scheduler"),
+            state,
+            metrics=self._framework.metrics(self._metrics),
+            seed=int(self._recipe.config.get("seed", 0)),
+        )
+
+    @property
+    def _inputs(self) -> Inputs:
+        compares = self._recipe.compares or bool(self._metrics)
+        return Inputs(
+            self._framework.float_dtype(self._built),
+            self._framework.takes_one_input(self._built),
+            self._recipe.config,
+            self._decoders,
+            compares,
+            self._plan,
+            self._columns,
+            partial(self._framework.as_taken, self._built, fixed=frozenset(self._decoders)),
+        )
+
+
+def _checked_info(info: Mapping[str, Any] | None) -> dict[str, Any]:
+    if info is not None and not isinstance(info, Mapping):
+        raise InputError("info as a dict", type(info).__name__, "Pass info={'name': value}.")
+    return dict(info or {})
+
+
+def require_count(name: str, value: object) -> None:
+    """Refuse what is no whole number of 1 or more.
+
+    Raises:
+        ContractError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ContractError(f"{name} as a whole number of 1 or more", repr(value), "Correct it.")
+
+
+def _epoch_dict(epoch: EpochStats, profile: bool, *, own: bool = False) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "epoch": epoch.epoch,
+        "batch_count": epoch.steps,
+        "num_samples": epoch.own_rows if own else epoch.rows,
+        "train_loss": epoch.own_loss if own else epoch.loss,
+        "last_train_loss": epoch.last_loss,
+        **epoch.extra,
+    }
+    for name, value in epoch.validation.items():
+        result[validation_name(name)] = value
+    if profile:
+        steps = max(1, epoch.steps)
+        times = asdict(epoch)
+        result["profile"] = {"mean_train_epoch_s": epoch.seconds} | {
+            f"mean_{part}_s": times[f"{part}_s"] / steps for part in ("data", "compute", "sync")
+        }
+    return result

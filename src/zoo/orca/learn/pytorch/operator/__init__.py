@@ -1,0 +1,1 @@
+"""Training that users change: the machine behind `TrainingOperator`."""

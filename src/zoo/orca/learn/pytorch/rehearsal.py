@@ -1,0 +1,220 @@
+"""Which types a model and its loss take, found out on the driver before any job.
+
+People have whole numbers as doubles and doubles as whole numbers: a class that StringIndexer made,
+ages for a linear layer; and one column for a layer that takes a matrix. Where only one reading of a
+column can be meant, it is read that way. For a loss of torch that is known; for a model, and for
+other losses, a few made-up rows are tried.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from zoo.errors import ColumnError
+from zoo.orca.data.tensors.plan import TensorPlan, TensorSpec
+from zoo.orca.learn.pytorch.losses import (
+    BY_CLASS,
+    ELEMENTWISE,
+    LossPerOutput,
+    weigh_loss,
+)
+from zoo.orca.learn.pytorch.modes import evaluating
+from zoo.orca.learn.pytorch.recipe import Built, float_dtype
+
+__all__ = ["as_taken"]
+
+_ROWS = 3
+_MOST_TRIED = 64
+# What torch says of numbers of arguments, of shapes, and of types. Anything else may be due to the
+# made-up numbers.
+_REMEDIES = {
+    ("positional argument",): "Each entry of feature_cols is one argument of the model's forward.",
+    ("shapes cannot be multiplied", "normalized_shape", "Given groups"): (
+        "Give as many columns as the first layer takes, or change that layer."
+    ),
+    (
+        "dtype",
+        "scalar type",
+        "not implemented for",
+        "can't be cast",
+        "same type",
+        "Float",
+        "Long",
+    ): ("Cast them with Spark: df.withColumn(name, F.col(name).cast('float'))."),
+}
+
+
+def as_taken(built: Built, plan: TensorPlan, fixed: frozenset[str]) -> TensorPlan:
+    """The layout in which model and loss can take the tensors.
+
+    Args:
+        built: With its loss.
+        plan: Features, and targets if there are any.
+        fixed: Columns whose type the user has chosen.
+
+    Raises:
+        ColumnError: No reading of the columns fits.
+    """
+    if built.operator is not None:  # the user's own code decides what is done with them
+        return plan
+    real = float_dtype(built.model)
+    plan = TensorPlan(plan.features, _labels(built.loss, plan.labels, fixed, real))
+    if any(spec.shape is None or spec.dtype is None for spec in plan.features):
+        return plan
+    features, output = _features(built.model, plan.features, fixed, real)
+    if output is None or not plan.labels or built.loss is None:
+        return TensorPlan(features, plan.labels)
+    return TensorPlan(features, _compared(built, output, plan.labels, fixed, real))
+
+
+def _labels(
+    loss: Any, labels: Sequence[TensorSpec], fixed: frozenset[str], real: str
+) -> tuple[TensorSpec, ...]:
+    """Targets as the losses of torch take them."""
+    losses = loss.losses if isinstance(loss, LossPerOutput) else [loss] * len(labels)
+    if len(losses) != len(labels):
+        return tuple(labels)
+    return tuple(_label(one, spec, fixed, real) for one, spec in zip(losses, labels, strict=True))
+
+
+def _label(loss: Any, spec: TensorSpec, fixed: frozenset[str], real: str) -> TensorSpec:
+    # One number for a row is a class; several are the probabilities of classes.
+    if type(loss) in BY_CLASS and spec.shape == () and _is_real(spec):
+        return _as(spec, "int64", fixed)
+    if type(loss) in ELEMENTWISE and spec.dtype is not None and not _is_real(spec):
+        return _as(spec, real, fixed)
+    return spec
+
+
+def _features(
+    model: nn.Module, features: tuple[TensorSpec, ...], fixed: frozenset[str], real: str
+) -> tuple[tuple[TensorSpec, ...], Any]:
+    """Features as the model takes them, and its output for a few rows; None if it is not known."""
+    failed: list[BaseException] = []
+    for tried in _readings(features, partial(_of_features, fixed=fixed, real=real)):
+        output, error = _attempt(model, tried)
+        if error is None:
+            return tried, output
+        failed.append(error)
+    _refuse(failed, features)
+    return features, None
+
+
+def _compared(
+    built: Built, output: Any, labels: tuple[TensorSpec, ...], fixed: frozenset[str], real: str
+) -> tuple[TensorSpec, ...]:
+    """Targets as another loss takes them."""
+    failed: list[BaseException] = []
+    try:  # a loss may count its calls
+        built = replace(built, loss=copy.deepcopy(built.loss))
+    except Exception:  # noqa: BLE001 - what cannot be copied is not tried
+        return labels
+    for tried in _readings(labels, partial(_of_labels, fixed=fixed, real=real)):
+        if any(spec.shape is None or spec.dtype is None for spec in tried):
+            return labels
+        try:
+            with torch.no_grad():
+                weigh_loss(built, output, _rows(tried), _ROWS)
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - the user's own loss
+            failed.append(exc)
+        else:
+            return tried
+    _refuse(failed, labels)
+    return labels
+
+
+def _attempt(model: nn.Module, features: Sequence[TensorSpec]) -> tuple[Any, BaseException | None]:
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        with evaluating(model), torch.random.fork_rng(devices=[]):
+            output = model(*_rows(features))
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 - the user's own model
+        return None, exc
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
+    first = output[0] if isinstance(output, tuple | list) and output else output
+    if isinstance(first, torch.Tensor) and first.ndim and len(first) != _ROWS:
+        return None, ValueError("rows were taken for columns")
+    return output, None
+
+
+def _rows(specs: Sequence[TensorSpec]) -> list[torch.Tensor]:
+    """Rows of zeros; any number would do where only types and shapes are asked for."""
+    return [torch.from_numpy(np.zeros((_ROWS, *(s.shape or ())), s.dtype)) for s in specs]
+
+
+def _readings(
+    specs: tuple[TensorSpec, ...], others: Callable[[TensorSpec], list[TensorSpec]]
+) -> Iterator[tuple[TensorSpec, ...]]:
+    """The tensors as they are, then in other readings: those that change least come first."""
+    options = [[spec, *others(spec)] for spec in specs]
+    if math.prod(map(len, options)) <= _MOST_TRIED:
+        numbers = itertools.product(*(range(len(o)) for o in options))
+        for chosen in sorted(numbers, key=sum):
+            yield tuple(o[k] for o, k in zip(options, chosen, strict=True))
+        return
+    yield specs
+    for number in range(1, max(map(len, options))):
+        yield tuple(o[min(number, len(o) - 1)] for o in options)
+
+
+def _of_features(spec: TensorSpec, fixed: frozenset[str], real: str) -> list[TensorSpec]:
+    """Whole numbers as real ones and the other way round, a column as a matrix of one."""
+    other = _of_labels(spec, fixed, real)
+    return [*other, *(replace(s, shape=(1,)) for s in (spec, *other) if s.shape == ())]
+
+
+def _of_labels(spec: TensorSpec, fixed: frozenset[str], real: str) -> list[TensorSpec]:
+    other = _as(spec, "int64" if _is_real(spec) else real, fixed)
+    return [] if other is spec else [other]
+
+
+def _is_real(spec: TensorSpec) -> bool:
+    return spec.dtype is not None and np.dtype(spec.dtype).kind == "f"
+
+
+def _as(spec: TensorSpec, dtype: str, fixed: frozenset[str]) -> TensorSpec:
+    """The same columns in another type, which has to hold their numbers exactly."""
+    names = {column.name for column in spec.columns}
+    if spec.dtype == dtype or names & fixed or any(c.is_bytes for c in spec.columns):
+        return spec
+    columns = tuple(replace(column, dtype=dtype, exact=True) for column in spec.columns)
+    return replace(spec, columns=columns, dtype=dtype)
+
+
+def _refuse(failed: Sequence[BaseException], specs: Sequence[TensorSpec]) -> None:
+    """Tell of an error that the made-up numbers have no part in.
+
+    Raises:
+        ColumnError: There is one.
+    """
+    for words, remedy in _REMEDIES.items():
+        for error in failed:
+            if isinstance(error, RuntimeError | TypeError) and any(w in str(error) for w in words):
+                shown = ", ".join(f"{_names(s)} ({s.dtype}{_shape(s)})" for s in specs)
+                raise ColumnError(
+                    "columns that the model and its loss can take",
+                    f"{shown}, of which torch says: {' '.join(str(error).split())[:300]}",
+                    remedy,
+                ) from error
+
+
+def _names(spec: TensorSpec) -> str:
+    shown = ", ".join(f"'{c.name}'" for c in spec.columns[:5])
+    return shown + (f" and {len(spec.columns) - 5} more" if len(spec.columns) > 5 else "")
+
+
+def _shape(spec: TensorSpec) -> str:
+    return f", {spec.shape[0]} columns in one matrix" if spec.shape and spec.shape[0] > 1 else ""

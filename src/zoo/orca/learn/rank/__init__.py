@@ -1,0 +1,1 @@
+"""The side of a rank: batches, steps, what is seen of them."""

@@ -1,0 +1,99 @@
+"""What an estimator has trained: its model, its history, its files."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from zoo.orca.learn.driver.model import TrainedModel
+from zoo.orca.learn.driver.resume import read_checkpoint
+from zoo.orca.learn.estimator_settings import EstimatorSettings
+from zoo.orca.learn.framework import Recipe, framework_for
+from zoo.orca.learn.history import History
+
+__all__ = ["TrainedEstimator"]
+
+
+class TrainedEstimator(EstimatorSettings):
+    """Holds what is trained, and gives it away or takes it from files.
+
+    Args:
+        framework: Its name in `zoo.orca.learn.framework.FRAMEWORKS`.
+        recipe: What the user gave to build a training from.
+        snapshots: Where they are kept, or None, and how many; None keeps all.
+    """
+
+    def __init__(
+        self, framework: str, recipe: Recipe, snapshots: tuple[str | None, int | None]
+    ) -> None:
+        super().__init__()
+        self._name, self._framework = framework, framework_for(framework)
+        self._recipe = recipe
+        self._training = TrainedModel(self._framework, recipe, *snapshots)
+        self._history = History()
+
+    @property
+    def _built(self) -> Any:
+        return self._training.built
+
+    @property
+    def history(self) -> History:
+        """The epochs of the last fit, also of one that was interrupted."""
+        return self._history
+
+    def __repr__(self) -> str:
+        epochs = self._training.position.epoch
+        state = "nothing trained so far" if self._training.fresh else f"{epochs} epochs trained"
+        return f"<{type(self).__name__} on {self._name}: {state}>"
+
+    def get_model(self, *, live: bool = False) -> Any:
+        """The model with its trained weights; a list where several are trained.
+
+        Args:
+            live: Give the model of this estimator itself, which later fits change and which changes
+                what they begin with, instead of a copy.
+        """
+        return self._framework.as_given(self._built, live=live)
+
+    def save(self, model_path: str) -> str:
+        """Save weights, optimizer, schedule and position in one file.
+
+        Args:
+            model_path: The file; folders on the way are made. It appears whole or not at all.
+
+        Returns:
+            The path.
+        """
+        self._training.save(model_path)
+        return model_path
+
+    def load(self, model_path: str) -> Self:
+        """Continue from a file of `save`, or from one of weights that the framework wrote alone.
+
+        A snapshot that was taken inside an epoch makes the next fit go on there.
+
+        Raises:
+            InputError: The file cannot be read as such.
+        """
+        self._training.load(model_path)
+        return self
+
+    def load_orca_checkpoint(
+        self, path: str, version: int | None = None, prefix: str | None = None
+    ) -> None:
+        """Continue from a snapshot of an earlier fit.
+
+        Args:
+            path: The `model_dir` of that fit, for its newest whole snapshot; the folder of one of
+                its runs, or one file.
+            version: The number in the name of the snapshot: its iteration. `path` must then be
+                the folder of the run.
+            prefix: Needed with `version` by old programs; otherwise without meaning here.
+
+        Raises:
+            ContractError: `version` without `prefix`.
+            InputError: There is no whole snapshot.
+        """
+        self._training.take(read_checkpoint(path, version, prefix))
+
+    def shutdown(self, force: bool = False) -> None:
+        """Nothing to do: no workers outlive a call. Kept for programs that call it."""

@@ -1,0 +1,147 @@
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pyspark.sql import SparkSession
+
+from zoo.cluster.session.worker_daemon import daemon_properties
+
+MODULE = "zoo.cluster.session.worker_daemon"
+NAMES = "spark.executorEnv.ZOO_PRELOADED_MODULES"
+
+
+def test_workers_get_what_the_program_has_loaded() -> None:
+    properties = daemon_properties(sys.executable, {})
+    assert properties["spark.python.daemon.module"] == MODULE
+    names = properties[NAMES].split(",")
+    assert torch.__name__ in names
+    assert MODULE in names
+    assert not {"pytest", "tests", "tensorflow"} & set(names)
+
+
+@pytest.mark.parametrize(
+    ("python", "asked"),
+    [
+        ("/usr/bin/another", {}),
+        (sys.executable, {"spark.python.daemon.module": "my.daemon"}),
+        (sys.executable, {"spark.executorEnv.PYTHONPATH": "/elsewhere"}),
+    ],
+)
+def test_left_to_spark(python: str, asked: dict[str, str]) -> None:
+    assert daemon_properties(python, asked) == {}
+
+
+def _here(_: Any) -> Iterator[tuple[int, bool]]:
+    parent = os.getppid()
+    command = Path(f"/proc/{parent}/cmdline").read_bytes().decode()
+    yield parent, MODULE in command
+
+
+@pytest.mark.spark
+def test_one_daemon_has_the_workers_of_frames_and_of_rdds(spark: SparkSession) -> None:
+    (of_rdd,) = set(spark.sparkContext.parallelize(range(2), 2).mapPartitions(_here).collect())
+
+    def of_frame(batches: Iterator[Any]) -> Iterator[Any]:
+        import pandas as pd
+
+        for _ in batches:
+            pass
+        yield pd.DataFrame([next(_here(None))], columns=["parent", "ours"])
+
+    rows = spark.range(0, 4, 1, 2).mapInPandas(of_frame, "parent long, ours boolean").collect()
+    assert {tuple(row) for row in rows} == {of_rdd}
+    assert of_rdd[1]
+
+
+def test_it_loads_what_is_named_and_can_be_loaded(tmp_path: Path) -> None:
+    (tmp_path / "noted.py").write_text("import pathlib; pathlib.Path(__file__ + '.seen').touch()")
+    assert _command_of_daemon(tmp_path, "no.such_module,noted") == MODULE
+    assert (tmp_path / "noted.py.seen").exists()
+
+
+def test_a_module_with_a_thread_leaves_it_to_spark(tmp_path: Path) -> None:
+    (tmp_path / "threaded.py").write_text(
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n"
+    )
+    assert _command_of_daemon(tmp_path, "threaded") == "pyspark.daemon"
+
+
+def _command_of_daemon(folder: Path, names: str) -> str:
+    """What a daemon runs once it can be asked for workers."""
+    places = [str(folder), *filter(None, sys.path)]
+    daemon = subprocess.Popen(
+        [sys.executable, "-m", MODULE, "pyspark.worker"],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(places),
+            "ZOO_PRELOADED_MODULES": names,
+            "PYTHON_UNIX_DOMAIN_ENABLED": "false",
+        },
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with daemon:
+        assert daemon.stdin
+        assert daemon.stdout
+        assert int.from_bytes(daemon.stdout.read(4), "big") > 0
+        command = Path(f"/proc/{daemon.pid}/cmdline").read_bytes().split(b"\0")
+        daemon.stdin.close()
+    return command[command.index(b"-m") + 1].decode()
+
+
+@contextlib.contextmanager
+def _busy() -> Iterator[None]:
+    """Two loops that take the cores meanwhile."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while 1: pass"]) for _ in range(2)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_thousand_forks_under_load(threads: str) -> None:
+    """Children use what the parent has only imported; one that hangs ends the test."""
+    with _busy():
+        subprocess.run(
+            [sys.executable, "-c", FORKS],
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": threads,
+                "ZOO_PRELOADED_MODULES": "numpy,pandas,pyarrow,torch,zoo.orca.learn.rank.body",
+            },
+            check=True,
+            timeout=1800,
+        )
+
+
+FORKS = f"""
+import os, random, signal, sys
+from {MODULE} import _preload
+_preload()
+assert "torch" in sys.modules
+for number in range(1000):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        import numpy, pandas, pyarrow, torch
+        square = torch.rand(200, 200)
+        (square @ square).sum().item()
+        torch.nn.functional.relu(torch.nn.Linear(200, 50)(square)).sum().backward()
+        frame = pandas.DataFrame({{"a": numpy.random.rand(1000), "b": ["x", "y"] * 500}})
+        pyarrow.Table.from_pandas(frame).group_by("b").aggregate([("a", "sum")])
+        numpy.linalg.svd(numpy.random.rand(50, 50))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, f"fork {{number}} ended with {{status}}"
+"""
