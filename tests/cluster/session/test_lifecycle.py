@@ -58,12 +58,19 @@ print("ends end", file=sys.stderr, flush=True)
 
 sc = init_orca_context(cores=1, memory="512m", spark_log_level="info")
 facts["after all"] = sc.parallelize([1, 2]).sum()
+facts["daemon"] = sc.getConf().get("spark.python.daemon.module")
 stop_orca_context()
+os.mkdir("conf")
+os.environ["SPARK_CONF_DIR"] = os.path.abspath("conf")
+with open("conf/spark-defaults.conf", "w") as file:
+    file.write("spark.executorEnv.PYTHONPATH /elsewhere\n")
 conf = {"spark.master": "local-cluster[2,1,1024]"}
 sc = init_orca_context("spark-submit", conf=conf)
 pids = sc.range(4, numSlices=4).map(lambda _: os.getppid()).collect()
 shape = lifecycle.nodes_and_cores(sc)
 facts["local-cluster"] = [lifecycle.is_local(sc), *shape, len(set(pids)) > 1]
+said = dict(sc.getConf().getAll())
+facts["daemons"] = [facts["daemon"], said.get("spark.python.daemon.module")]
 print(json.dumps(facts))
 """
 
@@ -202,6 +209,13 @@ def test_log_level_below_warn_goes_to_a_file(life: Life, facts: dict[str, Any]) 
 @pytest.mark.slow
 def test_local_cluster_through_conf(facts: dict[str, Any]) -> None:
     assert facts["local-cluster"] == [False, 2, 1, True]
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+def test_a_place_in_spark_defaults_keeps_our_daemon_away(facts: dict[str, Any]) -> None:
+    """It need not hold this package, and then no worker would start."""
+    assert facts["daemons"] == ["zoo.cluster.session.worker_daemon", None]
 
 
 @pytest.mark.spark

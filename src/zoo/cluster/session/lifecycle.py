@@ -249,8 +249,7 @@ def _start(
             defaults |= props.machine_properties(session_dir())
         elif not _submitted():
             defaults |= props.quick_properties(master)
-        if ours or master.startswith("local-cluster["):
-            defaults |= daemon_properties(python["PYSPARK_PYTHON"], options.properties)
+        here = ours or master.startswith("local-cluster[")
         try:
             with variables(python):
                 # A cluster and the driver JVM take seconds each to come up; they do so together.
@@ -259,7 +258,9 @@ def _start(
                     if not _submitted():
                         _ensure_driver({**defaults, **asked, **options.properties}, options)
                     own = cluster.result() if cluster else {}
-                context = _make_context(defaults, {**asked, **own, **options.properties}, options)
+                asked = {**asked, **own, **options.properties}
+                worker = python["PYSPARK_PYTHON"] if here else None
+                context = _make_context(defaults, asked, options, worker)
             with while_spark_runs(context):
                 await_executors(context, executors)
                 start_workers(context)
@@ -276,16 +277,30 @@ def _start_cluster(room: Room) -> dict[str, str]:
 
 
 def _make_context(
-    defaults: Mapping[str, str], asked: Mapping[str, str], options: StartOptions
+    defaults: Mapping[str, str],
+    asked: Mapping[str, str],
+    options: StartOptions,
+    worker: str | None,
 ) -> SparkContext:
+    """Make the context.
+
+    Args:
+        defaults: What holds unless the user says otherwise, anywhere.
+        asked: What holds whatever Spark's own settings say.
+        options: What the user gave besides.
+        worker: The program of Python workers where they run on this machine, else None.
+    """
     from pyspark import SparkConf, SparkContext
 
     SparkContext._ensure_initialized(gateway=_session.driver and _session.driver.gateway)
     # This holds already what spark-submit and spark-defaults.conf say.
     conf = SparkConf()
-    for key, value in defaults.items():
-        conf.setIfMissing(key, value)
     conf.setAll(list(asked.items()))
+    # The daemon first: it is for users who said nothing of where workers import from, and the
+    # defaults do.
+    daemon = daemon_properties(worker, dict(conf.getAll())) if worker else {}
+    for key, value in {**daemon, **defaults}.items():
+        conf.setIfMissing(key, value)
     _require_room(conf)
     context = SparkContext(conf=conf)
     asked_for = options.spark_log_level != DEFAULT_LOG_LEVEL
