@@ -66,9 +66,11 @@ with open("conf/spark-defaults.conf", "w") as file:
     file.write("spark.executorEnv.PYTHONPATH /elsewhere\n")
 conf = {"spark.master": "local-cluster[2,1,1024]"}
 sc = init_orca_context("spark-submit", conf=conf)
-pids = sc.range(4, numSlices=4).map(lambda _: os.getppid()).collect()
+pids = set()
+while len(pids) < 2:  # the second executor may come when the first has done all
+    pids |= {*sc.range(4, numSlices=4).map(lambda _: os.getppid()).collect()}
 shape = lifecycle.nodes_and_cores(sc)
-facts["local-cluster"] = [lifecycle.is_local(sc), *shape, len(set(pids)) > 1]
+facts["local-cluster"] = [lifecycle.is_local(sc), *shape, len(pids)]
 said = dict(sc.getConf().getAll())
 facts["daemons"] = [facts["daemon"], said.get("spark.python.daemon.module")]
 print(json.dumps(facts))
@@ -208,7 +210,7 @@ def test_log_level_below_warn_goes_to_a_file(life: Life, facts: dict[str, Any]) 
 @pytest.mark.spark
 @pytest.mark.slow
 def test_local_cluster_through_conf(facts: dict[str, Any]) -> None:
-    assert facts["local-cluster"] == [False, 2, 1, True]
+    assert facts["local-cluster"] == [False, 2, 1, 2]
 
 
 @pytest.mark.spark
