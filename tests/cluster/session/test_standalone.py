@@ -34,7 +34,9 @@ sc = init_orca_context("STANDALONE", cores=1, memory="512m", num_nodes=2)
 facts["dir"] = str(lifecycle.session_dir())
 facts["executors"] = live_executors(sc)
 facts["doubled"].append(sc.parallelize([1, 2], 2).map(double.double).sum())
-facts["places"] = sc.range(4, numSlices=4).map(whereabouts).collect()
+facts["places"] = []
+while len({parent for parent, _ in facts["places"]}) < 2:  # the quicker one may do all of a job
+    facts["places"] += sc.range(4, numSlices=4).map(whereabouts).collect()
 facts["shape"] = lifecycle.nodes_and_cores(sc)
 facts["bind"] = lifecycle.bind_address(sc)
 members = family()
