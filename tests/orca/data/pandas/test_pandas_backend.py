@@ -91,6 +91,14 @@ def test_errors_of_pandas_surface_with_file_and_hint(
     assert "OrcaContext.pandas_read_backend = 'spark'" in caplog.text
 
 
+@pytest.mark.parametrize("read", [read_csv, read_json, read_parquet])
+def test_an_unknown_keyword_is_refused_before_the_path_is_looked_at(
+    read: Callable[..., object],
+) -> None:
+    with pytest.raises(InputError, match="keywords of .*engine.*unknown ones: colums"):
+        read("nowhere", colums=["a"])
+
+
 @pytest.mark.parametrize("keyword", ["chunksize", "iterator"])
 def test_keywords_that_give_no_frame_are_an_error(write: Write, keyword: str) -> None:
     with pytest.raises(InputError, match=keyword):

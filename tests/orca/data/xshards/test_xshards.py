@@ -316,6 +316,13 @@ def test_schema_of_frames(spark: SparkSession) -> None:
         shards_of(spark, [1]).get_schema()
 
 
+def test_columns_dtypes_and_repr(spark: SparkSession) -> None:
+    shards = shards_of(spark, frame(1, b=0.5), frame(2, b=1.5))
+    assert list(shards.columns) == ["a", "b"]
+    assert shards.dtypes.to_dict() == {"a": np.int64, "b": np.float64}
+    assert repr(shards) == "SparkXShards(partitions=2)"
+
+
 def test_every_method_of_ray_shards_waits_for_ray() -> None:
     names = [name for name in dir(RayXShards) if not name.startswith("_")]
     assert len(names) == 10

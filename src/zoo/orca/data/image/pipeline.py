@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -20,8 +20,18 @@ from zoo.orca.data.image.image_decoder import (
     in_mode,
     open_picture,
 )
-from zoo.orca.data.image.steps.arrays import Normalize, ToArray, ToNormalized, pixels_of
+from zoo.orca.data.image.steps.apply import Apply, as_steps
+from zoo.orca.data.image.steps.arrays import ToArray, pixels_of
 from zoo.orca.data.image.steps.boxes import Boxes
+from zoo.orca.data.image.steps.chain import (
+    Ending,
+    check_steps,
+    fused,
+    given_to,
+    placed,
+    tried,
+)
+from zoo.orca.data.image.steps.forms import as_array, as_picture
 from zoo.orca.data.image.steps.resizing import ResizingStep
 from zoo.orca.data.image.steps.step import ArrayStep, Picture, PictureStep, Size, Step
 
@@ -54,7 +64,8 @@ class ImagePipeline:
     Args:
         steps: From `zoo.orca.data.image.transforms`: picture steps first, then at most one of
             `ToCHW` and `ToHWC`, then array steps. Without one of these two the result is the
-            uint8 pixels (height, width, channel).
+            uint8 pixels (height, width, channel). Functions of a picture or an array, and
+            transforms of torchvision and albumentations, are steps too: see `Apply`.
         mode: "L" (grey), "RGB" or "RGBA". Images of other kinds are converted.
         seed: The first of the numbers that random steps are drawn from.
         live: Whether a training should decode anew in every epoch, and not once before the first;
@@ -85,10 +96,11 @@ class ImagePipeline:
     max_pixels: int
     deep: Deep
     _chain: tuple[Step, ...] = field(repr=False, compare=False)
+    _ending: Ending | None = field(repr=False, compare=False)
 
     def __init__(
         self,
-        *steps: Step,
+        *steps: Step | Callable[..., Any],
         mode: Literal["L", "RGB", "RGBA"] = "RGB",
         seed: int = 0,
         live: bool | None = None,
@@ -99,17 +111,22 @@ class ImagePipeline:
     ) -> None:
         _check_settings(mode, seed, min_visible, max_pixels)
         check_deep(deep)
-        _check_steps(steps, mode)
+        known = as_steps(steps)
+        check_steps(known, mode)
+        known, ending = placed(known, min_visible), None
+        if any(isinstance(step, Apply) and step.draws is not False for step in known):
+            known, ending = tried(known, mode)
         values = {
-            "steps": steps,
+            "steps": known,
             "mode": mode,
             "seed": seed,
-            "live": any(step.random for step in steps) if live is None else bool(live),
+            "live": any(step.random for step in known) if live is None else bool(live),
             "upright": upright,
             "min_visible": min_visible,
             "max_pixels": max_pixels,
             "deep": deep,
-            "_chain": _chained(steps),
+            "_chain": fused(known),
+            "_ending": ending,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -122,12 +139,14 @@ class ImagePipeline:
     def for_evaluation(self) -> ImagePipeline:
         """The pipeline with nothing left to chance, for validation, evaluation and prediction.
 
-        Random crops become their middle; other random steps are left out.
+        Random crops become their middle; other random steps are left out. `Apply` says what becomes
+        of functions.
         """
-        if not self.random:
+        calm = [one for step in self.steps for one in step.without_chance()]
+        if not self.random and calm == list(self.steps):
             return self
         return ImagePipeline(
-            *(calm for step in self.steps for calm in step.without_chance()),
+            *calm,
             mode=self.mode,
             seed=self.seed,
             live=self.live,
@@ -139,7 +158,9 @@ class ImagePipeline:
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """The shape of the arrays, or None when it depends on the image."""
+        """The shape of the arrays, or None when it depends on the image or on a function."""
+        if any(isinstance(step, Apply) for step in self.steps):
+            return self._ending and self._ending.shape
         size: Size | None = None
         shape: tuple[int, ...] | None = None
         to_array: ToArray | None = None
@@ -157,6 +178,8 @@ class ImagePipeline:
     @property
     def dtype(self) -> np.dtype[Any] | None:
         """The type of the arrays, or None when a step of the user's own decides."""
+        if any(isinstance(step, Apply) for step in self.steps):
+            return self._ending and self._ending.dtype
         dtype: np.dtype[Any] | None = np.dtype(np.uint8)
         for step in self.steps:
             if isinstance(step, ToArray):
@@ -168,7 +191,8 @@ class ImagePipeline:
     @property
     def makes_pictures(self) -> bool:
         """Whether no step makes an array, so that `picture` can be called."""
-        return all(isinstance(step, PictureStep) for step in self.steps)
+        pictures = all(isinstance(step, PictureStep | Apply) for step in self.steps)
+        return pictures and self.dtype in (np.uint8, None)
 
     def __call__(self, data: bytes, key: Key | None = None) -> npt.NDArray[Any]:
         """Return the array of one image; it is contiguous, writable and the caller's own.
@@ -214,7 +238,7 @@ class ImagePipeline:
             )
         given = None if boxes is None else Boxes.of(boxes)
         image, moved = self._run(data, given, key)
-        return image, None if moved is None else moved.rows(self.min_visible)
+        return as_picture(image), None if moved is None else moved.rows(self.min_visible)
 
     def _run(self, data: bytes, boxes: Boxes | None, key: Key | None) -> tuple[Any, Boxes | None]:
         rng: Any = self._generator(key) if self.random else None
@@ -222,7 +246,7 @@ class ImagePipeline:
         result, boxes, steps = self._decoded(data, boxes)
         step: Any
         for step in steps:
-            result, boxes = step.apply(result, boxes, rng)
+            result, boxes = step.apply(given_to(step, result), boxes, rng)
         return result, boxes
 
     def _generator(self, key: Key | None) -> np.random.Generator:
@@ -313,43 +337,6 @@ def _check_settings(mode: str, seed: int, min_visible: float, max_pixels: int) -
         raise InputError("max_pixels as a positive int", repr(max_pixels), "Give a number.")
 
 
-def _check_steps(steps: Sequence[Step], mode: str) -> None:
-    arrays_from: str | None = None
-    for step in steps:
-        name = type(step).__name__
-        if not isinstance(step, PictureStep | ToArray | ArrayStep):
-            raise InputError(
-                "steps such as Resize(224, 224), each made from its class",
-                step.__name__ + " itself" if isinstance(step, type) else name,
-                "See zoo.orca.data.image.transforms.",
-            )
-        if arrays_from and not isinstance(step, ArrayStep):
-            raise InputError(
-                "picture steps, then one of ToCHW and ToHWC, then array steps",
-                f"{name} behind {arrays_from}",
-                f"Move {name} to the front." if isinstance(step, PictureStep) else "Drop one.",
-            )
-        if isinstance(step, ArrayStep) and not arrays_from:
-            raise InputError(
-                f"an array for {name}", "a picture", f"Put ToCHW() or ToHWC() before {name}."
-            )
-        arrays_from = name if isinstance(step, ToArray) else arrays_from
-        step.check(mode)
-
-
-def _chained(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """The steps as they run: `Normalize` knows the layout, and directly behind it is part of it."""
-    chain: list[Step] = []
-    layout = next((step.layout for step in steps if isinstance(step, ToArray)), None)
-    for step in steps:
-        if isinstance(step, Normalize) and step.layout is None:
-            step = replace(step, layout=layout)
-        if isinstance(step, Normalize) and isinstance(chain[-1], ToArray):
-            step = ToNormalized(chain.pop(), step)  # type: ignore[arg-type]
-        chain.append(step)
-    return tuple(chain)
-
-
 def _orientation(file: Picture) -> int:
     if file.format == "TIFF":
         # Pillow turns these itself while it loads them.
@@ -363,6 +350,6 @@ def _orientation(file: Picture) -> int:
 
 def _as_array(result: Any) -> npt.NDArray[Any]:
     if isinstance(result, Image.Image):
-        return np.array(pixels_of(result), order="C")
-    array = np.ascontiguousarray(result)
+        return np.array(pixels_of(as_picture(result)), order="C")
+    array = np.ascontiguousarray(as_array(result))
     return array if array.flags.writeable else array.copy()

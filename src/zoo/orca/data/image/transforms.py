@@ -9,6 +9,7 @@
 | colour | `ColorJitter`, `Grayscale` | stay |
 | to an array | `ToCHW`, `ToHWC`, then `Normalize` | stay |
 | sometimes | `RandomApply` | as its step says |
+| any function | itself, or `Apply` | see there |
 
 Where a step takes `height` and `width`, one number alone is a square. A step of one's own derives
 from `PictureStep` or `ArrayStep`.
@@ -16,6 +17,7 @@ from `PictureStep` or `ArrayStep`.
 
 from __future__ import annotations
 
+from zoo.orca.data.image.steps.apply import Apply
 from zoo.orca.data.image.steps.arrays import Normalize, ToCHW, ToHWC
 from zoo.orca.data.image.steps.colours import ColorJitter, Grayscale
 from zoo.orca.data.image.steps.crops import (
@@ -32,6 +34,7 @@ from zoo.orca.data.image.steps.resizing import Letterbox, Resize, ResizeShorter
 from zoo.orca.data.image.steps.step import ArrayStep, PictureStep, RandomApply
 
 __all__ = [
+    "Apply",
     "ArrayStep",
     "CenterCrop",
     "ColorJitter",

@@ -1,4 +1,4 @@
-"""The keywords that both `read_csv` and `read_json` take, and how unknown ones are refused."""
+"""The keywords that both `read_csv` and `read_json` take; and how readers refuse unknown ones."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def column_keywords(keywords: dict[str, Any]) -> ColumnKeywords:
 
 
 def refuse_unknown(
-    keywords: Mapping[str, Any], known: Collection[str], other: Collection[str]
+    keywords: Mapping[str, Any], known: Collection[str], other: Collection[str] = ()
 ) -> None:
-    """Refuse keywords that are not known, whatever their value says.
+    """Refuse keywords that are not known, whatever their value says, and tell which are.
 
     Args:
         keywords: What the caller gave.
@@ -88,7 +88,7 @@ def refuse_unknown(
         near = {name: _nearest(name, [*known, *other]) for name in unknown}
         meant = [f"{name} -> {found}" for name, found in near.items() if found]
         raise InputError(
-            "keywords that there are",
+            f"keywords of {', '.join(sorted({*known, *other}))}",
             f"unknown ones: {', '.join(unknown)}",
             f"Perhaps meant: {', '.join(meant)}." if meant else "Leave them out.",
         )

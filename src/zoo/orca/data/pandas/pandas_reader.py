@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow.parquet as pq
 from pyspark import RDD
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
@@ -13,6 +15,7 @@ from pyspark.sql.types import StructType
 from zoo.cluster.session.lifecycle import active_session
 from zoo.errors import InputError
 from zoo.orca.data.pandas.file_list import list_files
+from zoo.orca.data.pandas.keywords import refuse_unknown
 from zoo.orca.data.pandas.packing import packing
 from zoo.orca.data.pandas.spark_reader import spark_schema
 from zoo.orca.data.storage import locate
@@ -26,6 +29,8 @@ _READERS: dict[FileKind, Callable[..., Any]] = {
     "json": pd.read_json,
     "parquet": pd.read_parquet,
 }
+# What a reader calls its file, and the rest that pandas passes on to Arrow.
+_FILE = ("filepath_or_buffer", "kwargs", "path", "path_or_buf", "source")
 # Of these pandas makes an iterator.
 _ITERATING = ("chunksize", "iterator")
 
@@ -42,16 +47,17 @@ def pandas_shards(file_path: object, kind: FileKind, keywords: Mapping[str, Any]
             had before.
 
     Raises:
-        InputError: The path is not there, or a keyword does not make DataFrames.
+        InputError: The path is not there, or a keyword is unknown or does not make DataFrames.
     """
     wrong = [name for name in _ITERATING if keywords.get(name)]
     if wrong:
         raise InputError("keywords that give a DataFrame", ", ".join(wrong), "Leave them out.")
-    files = [str(one) for one in list_files(file_path, locate, missing=_MISSING).files]
     rest = dict(keywords)
     squeeze = bool(rest.pop("squeeze", False))
     if rest.get("mangle_dupe_cols") is True:
         del rest["mangle_dupe_cols"]
+    refuse_unknown(rest, _known(kind))
+    files = [str(one) for one in list_files(file_path, locate, missing=_MISSING).files]
     context = active_session().sparkContext
     count = min(len(files), context.defaultParallelism)
     cuts = [i * len(files) // count for i in range(count + 1)]
@@ -60,6 +66,11 @@ def pandas_shards(file_path: object, kind: FileKind, keywords: Mapping[str, Any]
 
 
 _MISSING = "No such file or directory"
+
+
+def _known(kind: FileKind) -> set[str]:
+    readers = [_READERS[kind], *([pq.read_table] if kind == "parquet" else [])]
+    return {name for one in readers for name in inspect.signature(one).parameters}.difference(_FILE)
 
 
 def parquet_keywords(

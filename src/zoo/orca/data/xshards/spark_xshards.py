@@ -310,6 +310,12 @@ class SparkXShards(HeldRdd, XShards):
         other._uncache()
         return zipped
 
+    def __repr__(self) -> str:
+        # No job: debuggers and logs ask for it at any time.
+        ended = self.rdd.ctx._jsc is None
+        parts = "of a session that has ended" if ended else f"partitions={self.num_partitions()}"
+        return f"{type(self).__name__}({parts})"
+
     def __len__(self) -> int:
         return int(run_job(self.rdd.ctx, map_shards(self.rdd, shard_length).sum))
 
@@ -341,6 +347,18 @@ class SparkXShards(HeldRdd, XShards):
         if not isinstance(frame, pd.DataFrame):
             raise InputError("shards that are DataFrames", class_name(frame), _AS_FRAMES)
         return {"columns": frame.columns, "dtypes": frame.dtypes}
+
+    @property
+    def columns(self) -> pd.Index[Any]:
+        """The columns of the first shard; see `get_schema`."""
+        found: pd.Index[Any] = self.get_schema()["columns"]
+        return found
+
+    @property
+    def dtypes(self) -> pd.Series[Any]:
+        """The dtypes of the first shard; see `get_schema`."""
+        found: pd.Series[Any] = self.get_schema()["dtypes"]
+        return found
 
     def concat_to_pdf(self) -> Any:
         """All rows of shards that are DataFrames, as one DataFrame here.

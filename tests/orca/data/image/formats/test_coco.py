@@ -131,11 +131,35 @@ def test_bad_boxes_are_named_or_skipped(spark: SparkSession, coco: Path) -> None
     assert list(write(coco, on_error="skip")) == ["b [1].jpg", "ü.png"]
 
 
-def records_of(root: Path) -> dict[str, Any]:
+def records_of(root: Path, classes: list[str] | None = None) -> dict[str, Any]:
     """The records that tasks make, by the name of the image."""
-    images = _read_annotations(root / "instances.json", keep_crowds=True)
+    images = _read_annotations(root / "instances.json", classes, keep_crowds=True)
     names = [image.name for image in images]
     return dict(zip(names, _records(root / "images", images), strict=True))
+
+
+def test_box_around_the_outline_where_there_is_no_box(coco: Path) -> None:
+    content = instances()
+    outlines = [[[2, 1, 10, 5], [3, 2, 4, 3]], {"counts": [200], "size": [10, 20]}, None]
+    for one, outline in zip(content["annotations"], outlines, strict=False):
+        del one["bbox"], one["iscrowd"]
+        one["segmentation"] = outline
+    content["annotations"][2]["bbox"] = [10, 5, 5, 5]
+    put(coco, content)
+    found = records_of(coco)
+    expected = [[0.1, 0.1, 0.5, 0.5, 2], [0.5, 0.5, 0.75, 1, 0]]
+    np.testing.assert_allclose(found["sub/a.jpg"]["label"], expected, rtol=1e-6)
+    assert found["b [1].jpg"]["label"].shape == (0, 5)  # nothing in its outline
+
+
+def test_classes_number_categories_by_name(coco: Path) -> None:
+    found = records_of(coco, classes=["44", " 90 "])
+    assert found["sub/a.jpg"]["label"][:, 4].tolist() == [1]
+    assert found["ü.png"]["label"][:, 4].tolist() == [0]
+    with pytest.raises(InputError, match="no category of the classes"):
+        records_of(coco, classes=["cat"])
+    with pytest.raises(InputError, match="classes as a list of names, each once"):
+        write(coco, classes=["44", "44"])
 
 
 @pytest.mark.parametrize("size", [0, -1, "?", None])

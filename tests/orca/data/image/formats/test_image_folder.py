@@ -13,6 +13,7 @@ from zoo.orca.data.image import (
     write_from_directory,
     write_parquet,
 )
+from zoo.orca.data.image.formats.image_folder import _numbered_classes
 from zoo.orca.data.image.layout.dataset_folder import open_dataset
 from zoo.orca.data.image.layout.quarantine import read_quarantine
 from zoo.orca.data.image.writing.verify import Verify
@@ -39,6 +40,19 @@ def test_every_file_becomes_a_record(spark: SparkSession, classes: Path, tmp_pat
         assert bytes(row.image) == Path(row.image_id).read_bytes()
         assert row.label_str == Path(row.image_id).parent.name
         assert row.label == LABELS[row.label_str]
+
+
+def test_class_folders_that_are_numbers_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("0", "1", "10", "2", ".hidden"):
+        (tmp_path / name).mkdir()
+    assert _numbered_classes(tmp_path) == {"0": 0, "1": 1, "10": 2, "2": 3}
+    assert "'10' is 2, '2' is 3" in caplog.text
+    caplog.clear()
+    (tmp_path / "10").rmdir()
+    assert _numbered_classes(tmp_path) == {"0": 0, "1": 1, "2": 2}
+    assert not caplog.records
 
 
 @pytest.mark.spark

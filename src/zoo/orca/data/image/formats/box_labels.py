@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +23,11 @@ __all__ = [
     "Size",
     "annotated_size",
     "as_label",
+    "check_classes",
     "image_size",
     "is_flat",
     "labelled",
+    "plain_name",
     "relative_box",
 ]
 
@@ -75,6 +77,24 @@ def annotated_size(width: Any, height: Any) -> Size | None:
     except (TypeError, ValueError):
         return None
     return size if all(0 < side < math.inf for side in size) else None
+
+
+def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of classes, whose places are the class numbers.
+
+    Raises:
+        InputError: They are no list of names, or one comes twice.
+    """
+    names = [] if isinstance(classes, str) else list(classes)
+    good = names and all(isinstance(name, str) for name in names)
+    if not good or len({plain_name(name) for name in names}) < len(names):
+        raise InputError("classes as a list of names, each once", repr(classes), "Correct it.")
+    return tuple(names)
+
+
+def plain_name(name: str) -> str:
+    """The name of a class in the form in which names are compared."""
+    return name.strip().lower()
 
 
 def is_flat(box: Box) -> bool:

@@ -17,11 +17,14 @@ from zoo.orca.data.image.formats.box_labels import (
     Size,
     annotated_size,
     as_label,
+    check_classes,
     image_size,
     is_flat,
     labelled,
+    plain_name,
     relative_box,
 )
+from zoo.orca.data.image.formats.outlines import box_around
 from zoo.orca.data.image.layout.quarantine import BadRecord
 from zoo.orca.data.image.on_error import OnError
 from zoo.orca.data.image.writing.record_columns import Record
@@ -36,7 +39,7 @@ _log = logging.getLogger(__name__)
 # What is kept of the file while it is read. The outlines of objects are nine tenths of it.
 _KEPT = frozenset(
     ("annotations", "bbox", "categories", "category_id", "file_name", "height", "id", "image_id")
-) | {"images", "iscrowd", "name", "width"}
+) | {"counts", "images", "iscrowd", "name", "size", "width"}
 
 
 class _Object(NamedTuple):
@@ -59,6 +62,7 @@ def write_coco(  # noqa: PLR0913 - one keyword for each choice, like the other f
     annotation_file: str,
     output_path: str,
     *,
+    classes: Sequence[str] | None = None,
     keep_crowds: bool = True,
     block_size: int = 1000,
     write_mode: str = "overwrite",
@@ -69,9 +73,10 @@ def write_coco(  # noqa: PLR0913 - one keyword for each choice, like the other f
 
     A label is a float32 array with a row for each object: xmin, ymin, xmax, ymax as parts of the
     image's width and height, and the class number, which is the category's place in the order of
-    category ids (COCO's own ids leave gaps). An image without objects has 0 x 5. Objects whose box
-    has no width or no height, of which COCO has some, are left out and counted in the log; what of
-    a box lies outside the image is cut off. An image of another size than the file says is a bad
+    category ids (COCO's own ids leave gaps). An image without objects has 0 x 5. Where an object
+    has no box, that around its outline counts. Objects whose box has no width or no height, of
+    which COCO has some, are left out and counted in the log; what of a box lies outside the image
+    is cut off. An image of another size than the file says is a bad
     one; where the file says none, 0 or -1, the image tells its size. Images come in the order of
     the file.
 
@@ -80,6 +85,8 @@ def write_coco(  # noqa: PLR0913 - one keyword for each choice, like the other f
         annotation_file: JSON with `images`, `annotations` and `categories`. The driver reads it
             once, and only what belongs to its images travels to each task.
         output_path: The folder that the dataset will be.
+        classes: The names of categories whose place in the list is the class number; objects of
+            others are left out. Files of one set that do not list the same categories need it.
         keep_crowds: False leaves out boxes around crowds (`iscrowd`).
         block_size: Records in a chunk.
         write_mode: "overwrite", "error" or "errorifexists", or "ignore".
@@ -92,7 +99,8 @@ def write_coco(  # noqa: PLR0913 - one keyword for each choice, like the other f
             cannot be used.
     """
     folder = locate(image_dir)
-    images = _read_annotations(locate(annotation_file), keep_crowds)
+    names = None if classes is None else check_classes(classes)
+    images = _read_annotations(locate(annotation_file), names, keep_crowds)
     write_parts(
         output_path,
         [images[block] for block in cut(len(images), block_size)],
@@ -104,14 +112,16 @@ def write_coco(  # noqa: PLR0913 - one keyword for each choice, like the other f
     )
 
 
-def _read_annotations(file: Location, keep_crowds: bool) -> list[_Image]:
+def _read_annotations(
+    file: Location, classes: Sequence[str] | None, keep_crowds: bool
+) -> list[_Image]:
     try:
         with file.open(encoding="utf-8") as stream:
             content = json.load(stream, object_hook=_slim)
-    except (OSError, ValueError, RecursionError) as exc:
+    except (LookupError, OSError, TypeError, ValueError, RecursionError) as exc:
         raise InputError("a JSON file", f"{str(file)!r} ({exc})", "Check the file.") from exc
     try:
-        numbers = _number_categories(content["categories"])
+        numbers = _number_categories(content["categories"], classes)
         objects = _group(content["annotations"], numbers, keep_crowds)
         images = [_as_image(image, objects) for image in content["images"]]
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
@@ -132,17 +142,32 @@ def _read_annotations(file: Location, keep_crowds: bool) -> list[_Image]:
 
 
 def _slim(value: dict[str, Any]) -> dict[str, Any]:
-    return {name: value[name] for name in value.keys() & _KEPT}
+    kept = {name: value[name] for name in value.keys() & _KEPT}
+    if kept.get("bbox") is None and value.get("segmentation"):
+        kept["bbox"] = box_around(value["segmentation"])
+    return kept
 
 
-def _number_categories(categories: Sequence[Mapping[str, Any]]) -> dict[Hashable, int]:
-    ids = sorted(category["id"] for category in categories)
-    _log.info("class numbers by category id: %s", {one: number for number, one in enumerate(ids)})
-    return {one: number for number, one in enumerate(ids)}
+def _number_categories(
+    categories: Sequence[Mapping[str, Any]], classes: Sequence[str] | None
+) -> dict[Hashable, int | None]:
+    """The class number of each category id; None for those that are left out."""
+    if classes is None:
+        ids = sorted(category["id"] for category in categories)
+        numbers: dict[Hashable, int | None] = {one: number for number, one in enumerate(ids)}
+    else:
+        places = {plain_name(name): number for number, name in enumerate(classes)}
+        numbers = {one["id"]: places.get(plain_name(one["name"])) for one in categories}
+        if set(numbers.values()) <= {None}:
+            raise ValueError(f"no category of the classes {list(classes)}")
+    _log.info("class numbers by category id: %s", numbers)
+    return numbers
 
 
 def _group(
-    annotations: Sequence[Mapping[str, Any]], numbers: Mapping[Hashable, int], keep_crowds: bool
+    annotations: Sequence[Mapping[str, Any]],
+    numbers: Mapping[Hashable, int | None],
+    keep_crowds: bool,
 ) -> dict[Hashable, list[_Object]]:
     """The objects of each image."""
     objects = defaultdict(list)
@@ -154,7 +179,8 @@ def _group(
             flat += 1
         elif keep_crowds or not annotation.get("iscrowd"):
             number = numbers[annotation["category_id"]]
-            objects[annotation["image_id"]].append(_Object(box, number))
+            if number is not None:
+                objects[annotation["image_id"]].append(_Object(box, number))
     if flat:
         _log.warning("left out %d objects whose box has no width or no height", flat)
     return objects

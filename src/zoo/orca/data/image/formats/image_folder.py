@@ -93,6 +93,16 @@ def _numbered_classes(root: Location) -> dict[str, int]:
     names = sorted(name for name, is_folder in _listed(root) if is_folder)
     labels = {name: n for n, name in enumerate(n for n in names if not n.startswith("."))}
     _log.info("class numbers by folder name: %s", labels)
+    if labels and all(map(str.isdecimal, labels)):
+        others = {name: number for name, number in labels.items() if int(name) != number}
+        if others:
+            shown = ", ".join(f"{name!r} is {number}" for name, number in list(others.items())[:5])
+            _log.warning(
+                "class folders of %s are numbers, and are counted in the order of names: %s. Pass "
+                "label_map={name: int(name), ...} to keep the numbers",
+                root,
+                shown,
+            )
     return labels
 
 

@@ -15,9 +15,11 @@ from zoo.orca.data.image.formats.box_labels import (
     Box,
     annotated_size,
     as_label,
+    check_classes,
     image_size,
     is_flat,
     labelled,
+    plain_name,
     relative_box,
 )
 from zoo.orca.data.image.layout.quarantine import BadRecord
@@ -95,7 +97,7 @@ def write_voc(  # noqa: PLR0913 - existing programs call it so
     entries = [entry for year, split in _pairs(splits_names) for entry in _read(root, year, split)]
     if not entries:
         raise InputError("splits with images", f"empty lists {splits_names!r}", "Check the lists.")
-    labels = VocLabels(_checked(classes), keep_difficult)
+    labels = VocLabels(None if classes is None else check_classes(classes), keep_difficult)
     write_parts(
         output_path,
         [entries[block] for block in cut(len(entries), block_size)],
@@ -105,20 +107,6 @@ def write_voc(  # noqa: PLR0913 - existing programs call it so
         on_error=on_error,
         verify=verify,
     )
-
-
-def _checked(classes: Sequence[str] | None) -> tuple[str, ...] | None:
-    if classes is None:
-        return None
-    names = [] if isinstance(classes, str) else list(classes)
-    good = names and all(isinstance(name, str) for name in names)
-    if not good or len({_plain(name) for name in names}) < len(names):
-        raise InputError("classes as a list of names, each once", repr(classes), "Correct it.")
-    return tuple(names)
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower()
 
 
 def _pairs(splits_names: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
@@ -195,7 +183,7 @@ class VocLabels:
 
     def _numbers(self) -> dict[str, int]:
         names = VOC_CLASSES if self.classes is None else self.classes
-        return {_plain(name): number for number, name in enumerate(names)}
+        return {plain_name(name): number for number, name in enumerate(names)}
 
     def _is_wanted(
         self, found: ElementTree.Element, numbers: Mapping[str, int], file: Location
@@ -213,7 +201,7 @@ class VocLabels:
 
 
 def _class_name(found: ElementTree.Element) -> str:
-    return _plain(found.findtext("name") or "")
+    return plain_name(found.findtext("name") or "")
 
 
 def _parse(file: Location) -> ElementTree.Element:

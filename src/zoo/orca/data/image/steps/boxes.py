@@ -82,6 +82,11 @@ class Boxes:
         high = np.stack([turned_x.max(axis=1), turned_y.max(axis=1)], axis=1)
         return self._clipped(np.concatenate([low, high], axis=1))
 
+    def moved(self, corners: FloatArray, kept: npt.NDArray[np.integer[Any]]) -> Boxes:
+        """Take new corners for some of the boxes, which `kept` numbers; the others go."""
+        some = replace(self, extra=self.extra[kept], visible=self.visible[kept])
+        return some._clipped(corners)
+
     def rows(self, min_visible: float = 0.0) -> npt.NDArray[np.float32]:
         """Return float32 rows as they came in, without the boxes of which too little is left.
 
