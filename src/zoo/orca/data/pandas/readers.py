@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pyspark import RDD
 from pyspark.sql.types import StructType
 
 from zoo.cluster.settings import settings
-from zoo.errors import ZooError
+from zoo.errors import InputError, ZooError
 from zoo.orca.data.pandas.pandas_reader import pandas_shards, parquet_keywords
-from zoo.orca.data.pandas.spark_reader import parquet_shards
+from zoo.orca.data.pandas.parquet_reader import arrow_shards
+from zoo.orca.data.pandas.spark_reader import list_for_spark, parquet_shards
 from zoo.orca.data.pandas.text_reader import csv_shards, json_shards
 from zoo.orca.data.xshards.spark_xshards import SparkXShards
 
 __all__ = ["FilePath", "read_csv", "read_json", "read_parquet"]
 
 _log = logging.getLogger(__name__)
+
+# Options that say nothing to a reader that always does so.
+_SAME_TO_ARROW = {"mergeSchema", "recursiveFileLookup"}
 
 FilePath = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A file, a folder, a pattern, or a list of them."""
@@ -113,8 +117,9 @@ def read_parquet(
     """Read parquet files into shards of pandas DataFrames, one for each partition.
 
     Columns that only some of several files have are filled with missing values, unless
-    `mergeSchema=False` or a schema is given. Only when more than 500 tasks would be needed for
-    whole files, the order of rows is Spark's; a warning says so.
+    `mergeSchema=False` or a schema is given. What Spark's reader cannot read, such as half
+    precision or types of other programs, is read by Arrow, with a warning. Only when more than 500
+    tasks would be needed for whole files, the order of rows is Spark's; a warning says so.
 
     Args:
         file_path: As in `read_csv`.
@@ -123,12 +128,44 @@ def read_parquet(
         **options: Options of Spark's reader, or keywords of `pandas.read_parquet`.
 
     Raises:
-        InputError: A path or a column is not there, an option is unknown, or the schema is none.
+        InputError: A path or a column is not there, an option is unknown, the schema is none, or
+            a file is damaged.
     """
     if settings.pandas_read_backend == "pandas":
         keywords = parquet_keywords(columns, schema, options)
         return _shards(lambda: pandas_shards(file_path, "parquet", keywords))
-    return _shards(lambda: parquet_shards(file_path, columns, schema, options))
+    try:
+        return SparkXShards(parquet_shards(file_path, columns, schema, options))
+    except ZooError:
+        raise
+    except Exception as exc:  # noqa: BLE001 - what Spark's reader cannot read another one may
+        return _through_arrow(exc, file_path, columns, schema, options)
+
+
+def _through_arrow(
+    error: Exception,
+    file_path: FilePath,
+    columns: Sequence[str] | None,
+    schema: StructType | str | None,
+    options: Mapping[str, Any],
+) -> SparkXShards:
+    """Read Parquet files that Spark's reader has failed with.
+
+    Raises:
+        InputError: Arrow cannot read them, either.
+    """
+    listed = list_for_spark(file_path, options)
+    said = str(error).strip().splitlines()[0][:300]
+    if schema is not None or listed.root is not None or options.keys() - _SAME_TO_ARROW:
+        _warn_of(error)
+        raise error
+    try:
+        shards = SparkXShards(arrow_shards(listed.files, columns))
+    except InputError as exc:
+        exc.add_note(f"Spark's reader said: {said}")
+        raise exc from error
+    _log.warning("Spark's reader cannot take %s (%s): Arrow has read it", file_path, said)
+    return shards
 
 
 def _shards(read: Callable[[], RDD[Any]]) -> SparkXShards:
@@ -139,13 +176,17 @@ def _shards(read: Callable[[], RDD[Any]]) -> SparkXShards:
         # It says itself what to do.
         raise
     except Exception as exc:
-        backend = settings.pandas_read_backend
-        other = "pandas" if backend == "spark" else "spark"
-        _log.warning(
-            "The %s backend failed to read: %s. Perhaps the other one can: set "
-            "OrcaContext.pandas_read_backend = %r",
-            backend,
-            "; ".join([str(exc), *getattr(exc, "__notes__", [])]),
-            other,
-        )
+        _warn_of(exc)
         raise
+
+
+def _warn_of(error: Exception) -> None:
+    backend = settings.pandas_read_backend
+    other = "pandas" if backend == "spark" else "spark"
+    _log.warning(
+        "The %s backend failed to read: %s. Perhaps the other one can: set "
+        "OrcaContext.pandas_read_backend = %r",
+        backend,
+        "; ".join([str(error), *getattr(error, "__notes__", [])]),
+        other,
+    )

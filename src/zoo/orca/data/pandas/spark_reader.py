@@ -18,6 +18,7 @@ from zoo.orca.data.pandas.file_list import FileList, list_files
 from zoo.orca.data.pandas.hadoop_place import HadoopPlace, place_for_spark, text_for_spark
 from zoo.orca.data.pandas.keywords import refuse_unknown
 from zoo.orca.data.pandas.ordered_scan import ordered_shards
+from zoo.orca.data.pandas.parquet_footers import check_footers
 
 __all__ = ["list_for_spark", "parquet_shards", "spark_schema"]
 
@@ -40,10 +41,14 @@ def parquet_shards(
     """Read parquet files; see `read_parquet`.
 
     Raises:
-        InputError: The path, the schema or an option cannot be used, or a column is not there.
+        InputError: The path, the schema or an option cannot be used, a column is not there, or
+            a file is damaged.
+        UnfitForSparkError: Spark's reader would change what is in the files.
     """
     refuse_unknown(options, _OPTIONS, _PANDAS_ONLY)
     listed = list_for_spark(file_path, options)
+    if _text(options.get("ignoreCorruptFiles")) != "true":
+        check_footers(listed.files, exact=schema is None)
     read = _reader(listed, {"mergeSchema": len(listed.files) > 1, **options})
     given = None if schema is None else spark_schema(schema)
     full = given or without_foreign_classes(read().parquet(*_texts(listed.files))).schema

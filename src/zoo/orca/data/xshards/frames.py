@@ -182,7 +182,7 @@ def _series(column: pa.ChunkedArray, widen: bool) -> pd.Series[Any]:
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return _times(column, widen)
     if widen:
-        if pa.types.is_integer(kind):
+        if pa.types.is_integer(kind) and kind != pa.uint64():
             column = column.cast(pa.int64())
         elif pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             column = column.cast(pa.float64())
