@@ -93,7 +93,7 @@ def _contradictions(footer: pq.FileMetaData, size: int) -> Iterator[str]:
         if chunks and group.num_rows:
             length = sum(chunk.total_compressed_size for chunk in chunks)
             start = _start(chunks[0])
-            if not (0 < start <= start + length < size):
+            if not 0 < start <= start + length <= size - footer.serialized_size:
                 yield f"row group {number} lies at byte {start}, with {length} of {size} bytes"
     if rows != footer.num_rows:
         yield f"{footer.num_rows} rows in all, and {rows} in its row groups"
