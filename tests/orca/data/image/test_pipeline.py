@@ -361,7 +361,7 @@ def test_array_of_ones_own_step_is_made_writable() -> None:
         ((ToCHW(), Resize(3, 3)), "Move Resize to the front"),
         ((ToCHW(), ToHWC()), "Drop one"),
         ((Resize,), "Resize itself"),
-        ((lambda image: image,), "received function"),
+        (("Resize",), "received str"),
         (([Resize(3, 3)],), "received list"),
         ((ToCHW(), Normalize((1, 2), 1)), "one number or 3"),
         ((CenterCrop(3, fill=(1, 2)),), "a fill of one number or 3"),

@@ -15,7 +15,7 @@ from zoo.errors import InputError
 from zoo.orca.data.image.steps.arrays import Layout
 from zoo.orca.data.image.steps.boxes import Boxes
 from zoo.orca.data.image.steps.chance import seeded
-from zoo.orca.data.image.steps.forms import as_array, as_pixels, is_tensor
+from zoo.orca.data.image.steps.forms import as_array, is_tensor
 from zoo.orca.data.image.steps.step import Generator, Step
 from zoo.orca.data.image.steps.transform_libraries import (
     albumented,
@@ -123,7 +123,7 @@ class Apply(Step):
         found = self._found or _Found()
         if not found.changes:
             # The next function counts on an array.
-            return (Apply(as_pixels, draws=False),) if found.unpacks else ()
+            return (Apply(np.array, draws=False),) if found.unpacks else ()
         _log.warning(
             "%r draws, and changes the size or the type of the image: without chance it draws the "
             "same for every image. Say what takes its place: Apply(..., evaluation=...)",

@@ -162,16 +162,13 @@ def _own_chain(function: Any, **form: Any) -> Any:
 def _chain(function: Any, with_boxes: bool, min_visible: float) -> Any:
     library: Any = sys.modules["albumentations"]
     whole = isinstance(function, library.Compose)
-    if whole and not with_boxes:
-        return function
-    if not with_boxes:
-        return library.Compose([function])
     params = library.BboxParams(
         format="albumentations", label_fields=["rows"], min_visibility=min_visible
     )
+    # Not the chain itself: it may count on boxes in a form of its own.
     return library.Compose(
         function.transforms if whole else [function],
-        bbox_params=params,
+        bbox_params=params if with_boxes else None,
         p=function.p if whole else 1.0,
     )
 
