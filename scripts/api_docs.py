@@ -35,6 +35,7 @@ FACES = {
     "zoo.orca.learn.metrics",
     "zoo.orca.learn.optimizers",
     "zoo.orca.learn.optimizers.schedule",
+    "zoo.orca.learn.preprocess",
     "zoo.orca.learn.pytorch",
     "zoo.orca.learn.pytorch.pytorch_metrics",
     "zoo.orca.learn.recovery",

@@ -90,7 +90,13 @@ class _PandasFrame(Frame):
         return self.pandas.assign(**columns)
 
 
-def as_frame(data: Any, session: SparkSession, used: Collection[str] | None = None) -> Frame:
+def as_frame(
+    data: Any,
+    session: SparkSession,
+    used: Collection[str] | None = None,
+    *,
+    streams: bool = False,
+) -> Frame:
     """Recognise a frame.
 
     Args:
@@ -98,13 +104,20 @@ def as_frame(data: Any, session: SparkSession, used: Collection[str] | None = No
         session: Where data that is not in Spark goes.
         used: The columns that will be looked at; None for all. Of the others only the names go
             to Spark, whatever they hold.
+        streams: Whether a streaming DataFrame will do.
 
     Raises:
         ContractError: It is none of these.
         ColumnError: A column cannot become a Spark column.
     """
     if isinstance(data, DataFrame):
-        _require_classic_batch(data)
+        _require_classic(data)
+        if data.isStreaming and not streams:
+            raise ContractError(
+                "a DataFrame of rows that are there",
+                "a streaming DataFrame",
+                "Work on each batch, in a function that writeStream.foreachBatch calls.",
+            )
         return _SparkFrame(data)
     if isinstance(data, pd.DataFrame):
         return _PandasFrame(_to_spark(pandas_to_arrow(data, used), session), data)
@@ -129,19 +142,13 @@ def select_columns(frame: DataFrame, names: Sequence[str]) -> DataFrame:
     return frame.selectExpr(*(f"{quoted(name)} AS c{i}" for i, name in enumerate(names)))
 
 
-def _require_classic_batch(frame: DataFrame) -> None:
+def _require_classic(frame: DataFrame) -> None:
     if type(frame).__module__.startswith("pyspark.sql.connect"):
         raise ContractError(
             "a DataFrame of a classic Spark session",
             "one of Spark Connect",
             "Start Spark with init_orca_context() or SparkSession.builder.master(...) instead of "
             "remote(...): Zoo's tasks need the SparkContext.",
-        )
-    if frame.isStreaming:
-        raise ContractError(
-            "a DataFrame of rows that are there",
-            "a streaming DataFrame",
-            "Work on each batch, in a function that writeStream.foreachBatch calls.",
         )
 
 

@@ -8,21 +8,25 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
+from pyspark.ml import Pipeline, PipelineModel
+
 from zoo.cluster.ranks.carried import pickled
 from zoo.cluster.ranks.crew import Crew
 from zoo.cluster.ranks.launcher import launcher_for
-from zoo.cluster.session.lifecycle import active_session
 from zoo.errors import ContractError, InputError
-from zoo.orca.data.frame import as_frame, select_columns
 from zoo.orca.data.tensors.plan import Columns, Decoder, TensorPlan
-from zoo.orca.data.xshards.shard_rows import flat_names
 from zoo.orca.data.xshards.spark_xshards import SparkXShards
 from zoo.orca.learn.callback import Callback
 from zoo.orca.learn.driver.evaluation import evaluate_rows
 from zoo.orca.learn.driver.fit import FitSettings, evaluate_on_ranks, train
 from zoo.orca.learn.driver.inputs import Inputs, require_same_kind
 from zoo.orca.learn.driver.keeper import FitKeeper
-from zoo.orca.learn.driver.prediction import predict_frame, predict_shards, with_names
+from zoo.orca.learn.driver.prediction import (
+    predict_frame,
+    predict_shards,
+    sample_of,
+    with_names,
+)
 from zoo.orca.learn.driver.rounds import Trained
 from zoo.orca.learn.framework import Recipe
 from zoo.orca.learn.history import History
@@ -57,9 +61,10 @@ class SparkEstimator(TrainedEstimator):
         decoders: For columns by name.
         show_progress: None shows it where a person looks.
         recovery: What is put up with when ranks are lost.
+        preprocess: Stages of `pyspark.ml` that every frame goes through first.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each part
         self,
         framework: str,
         recipe: Recipe,
@@ -70,8 +75,9 @@ class SparkEstimator(TrainedEstimator):
         decoders: Mapping[str, Decoder] | None = None,
         show_progress: bool | None = None,
         recovery: Recovery = Recovery(),  # noqa: B008 - it is frozen
+        preprocess: Pipeline | PipelineModel | None = None,
     ) -> None:
-        super().__init__(framework, recipe, snapshots)
+        super().__init__(framework, recipe, snapshots, preprocess)
         self._metrics, self._crew = metrics, crew
         self._framework.metrics(metrics)
         self._decoders, self._show_progress = dict(decoders or {}), show_progress
@@ -141,6 +147,7 @@ class SparkEstimator(TrainedEstimator):
         require_count("batch_size", batch_size)
         info = _checked_info(info)
         columns = (feature_cols, label_cols)
+        first = self._training.resume(resume)
         if validation_split is not None:
             given = validation_data is not None
             data, validation_data = self._inputs.split(data, columns, validation_split, given)
@@ -156,7 +163,7 @@ class SparkEstimator(TrainedEstimator):
             )
         seed = int(self._recipe.config.get("seed", 0))
         trigger = self._training.trigger(checkpoint_trigger)
-        start = self._training.start(epochs, resume)
+        start = self._training.start(epochs, first)
         loggers = [c for c in callbacks if isinstance(c, Logger)]
         if self._tensorboard is not None:
             loggers.append(TensorBoardSummary(*self._tensorboard))
@@ -256,13 +263,15 @@ class SparkEstimator(TrainedEstimator):
         """Add a column `prediction`.
 
         Args:
-            data: A Spark DataFrame, XShards, a pandas DataFrame or a `pyarrow.Table`.
+            data: A Spark DataFrame, streaming ones included, XShards, a pandas DataFrame or a
+                `pyarrow.Table`.
             batch_size: Rows that the model sees at once.
             feature_cols: As in `fit`; those of the last fit when None.
             profile: Accepted for older programs.
             output: `"raw"` is what the model returns. `"probability"` and `"class"` read it by the
                 loss that the estimator has: logits become probabilities, or class numbers from 0.
-            classes: Their names, in order: `prediction` is the name of the class.
+            classes: Their names, in order: `prediction` is the name of the class. None takes the
+                texts that `preprocess` has made the numbers of.
 
         Returns:
             The same kind as `data`, with its own columns and `prediction`: a number of the output's
@@ -289,17 +298,18 @@ class SparkEstimator(TrainedEstimator):
             )
         if classes is not None and output == "raw":
             output = "class"
+        if output == "class" and classes is None:
+            classes = self._training.stages.classes
         model, here = self._framework.predictors(self._built, output)
         columns = (feature_cols, None)
         if isinstance(data, SparkXShards):
             rows, plan = self._inputs.shards(data, columns, need_labels=False)
             return predict_shards(rows, model, plan, batch_size, classes)
-        named = set(flat_names(self._inputs.filled(columns, need_labels=False)))
-        frame = as_frame(data, active_session(), named)
-        plan = self._inputs.layout(frame.spark.schema, columns, need_labels=False)
-        sample = select_columns(frame.spark, plan.columns).limit(2)
-        kinds = prediction_kinds(here, plan, sample.toArrow)
-        scored = predict_frame(frame.spark, model, plan, kinds, batch_size)
+        frame, ready = self._inputs.frame(data, columns, need_labels=False, streams=True)
+        plan = self._inputs.layout(ready.schema, columns, need_labels=False)
+        kinds = prediction_kinds(here, plan, sample_of(ready, plan))
+        scored = predict_frame(ready, model, plan, kinds, batch_size)
+        scored = scored.drop(*set(ready.columns).difference(frame.spark.columns))
         return frame.restore(scored if classes is None else with_names(scored, classes))
 
     def _order(self, state: bytes) -> Order:
@@ -323,6 +333,7 @@ class SparkEstimator(TrainedEstimator):
             self._plan,
             self._columns,
             partial(self._framework.as_taken, self._built, fixed=frozenset(self._decoders)),
+            self._training.stages,
         )
 
 

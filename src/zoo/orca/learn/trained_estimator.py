@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+from pyspark.ml import Pipeline, PipelineModel
+
 from zoo.orca.learn.driver.model import TrainedModel
 from zoo.orca.learn.driver.resume import read_checkpoint
+from zoo.orca.learn.driver.stages import Stages
 from zoo.orca.learn.estimator_settings import EstimatorSettings
 from zoo.orca.learn.framework import Recipe, framework_for
 from zoo.orca.learn.history import History
@@ -20,15 +23,20 @@ class TrainedEstimator(EstimatorSettings):
         framework: Its name in `zoo.orca.learn.framework.FRAMEWORKS`.
         recipe: What the user gave to build a training from.
         snapshots: Where they are kept, or None, and how many; None keeps all.
+        preprocess: Stages for its frames, fitted or not.
     """
 
     def __init__(
-        self, framework: str, recipe: Recipe, snapshots: tuple[str | None, int | None]
+        self,
+        framework: str,
+        recipe: Recipe,
+        snapshots: tuple[str | None, int | None],
+        preprocess: Pipeline | PipelineModel | None = None,
     ) -> None:
         super().__init__()
         self._name, self._framework = framework, framework_for(framework)
         self._recipe = recipe
-        self._training = TrainedModel(self._framework, recipe, *snapshots)
+        self._training = TrainedModel(self._framework, recipe, *snapshots, Stages(preprocess))
         self._history = History()
 
     @property
@@ -39,6 +47,11 @@ class TrainedEstimator(EstimatorSettings):
     def history(self) -> History:
         """The epochs of the last fit, also of one that was interrupted."""
         return self._history
+
+    @property
+    def preprocess(self) -> PipelineModel | None:
+        """The fitted stages that every frame goes through; None without, and before a fit."""
+        return self._training.stages.fitted
 
     def __repr__(self) -> str:
         epochs = self._training.position.epoch

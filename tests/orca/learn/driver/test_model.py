@@ -36,7 +36,7 @@ def test_resume_with_another_learning_rate_says_what_is_kept(
     store = training(folder=tmp_path).store()
     assert store is not None
     store.write(3, training(0.1).state())
-    training(0.001, tmp_path).start(2, resume=True)
+    training(0.001, tmp_path).resume(True)
     assert "lr 0.1, not 0.001" in caplog.text
 
 

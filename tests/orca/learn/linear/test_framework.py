@@ -72,7 +72,7 @@ def descent(epochs: int = 500, steps: int | None = None) -> np.ndarray:
 def fit(
     model: TrainedModel, ranks: int, epochs: int, *, resume: bool = False, callbacks: Any = ()
 ) -> Trained:
-    start = model.start(epochs, resume)
+    start = model.start(epochs, model.resume(resume))
     order = Order(
         "linear",
         pickled(RECIPE, "a recipe"),

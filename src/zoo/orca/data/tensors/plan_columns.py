@@ -93,8 +93,12 @@ def plan_columns(
     def spec(entry: str | list[str]) -> TensorSpec:
         columns = [_column(fields[n], float_dtype, known.get(n), use) for n in _names(entry)]
         if len(columns) == 1 and (isinstance(entry, str) or columns[0].shaped):
-            return _alone(columns[0])
-        return _matrix(columns, float_dtype, known)
+            return _alone(columns[0], _width(fields[columns[0].name]))
+        widths = [
+            _width(fields[n]) if c.shaped else 1
+            for n, c in zip(_names(entry), columns, strict=True)
+        ]
+        return _matrix(columns, float_dtype, known, widths)
 
     planned = [spec(entry) for entry in features]
     if assemble and len(planned) > 1 and all(not c.is_bytes for t in planned for c in t.columns):
@@ -232,12 +236,23 @@ def _remedy(data_type: Any, name: str) -> str:
     return f"Cast or drop '{name}' with Spark SQL."
 
 
-def _alone(column: ColumnPlan) -> TensorSpec:
-    return TensorSpec((column,), column.dtype, None if column.shaped else ())
+def _width(field: T.StructField) -> int | None:
+    """The size of the vectors of a column, where the stage of `pyspark.ml` that made it tells."""
+    known = (field.metadata or {}).get("ml_attr", {}).get("num_attrs")
+    is_vector = isinstance(field.dataType, T.UserDefinedType)
+    return known if is_vector and isinstance(known, int) else None
+
+
+def _alone(column: ColumnPlan, width: int | None) -> TensorSpec:
+    shape = None if width is None else (width,)
+    return TensorSpec((column,), column.dtype, shape if column.shaped else ())
 
 
 def _matrix(
-    columns: Sequence[ColumnPlan], float_dtype: str, known: Mapping[str, Decoder]
+    columns: Sequence[ColumnPlan],
+    float_dtype: str,
+    known: Mapping[str, Decoder],
+    widths: Sequence[int | None],
 ) -> TensorSpec:
     """Columns side by side, of one dtype: whole if all are, else floats."""
     if any(c.is_bytes for c in columns):
@@ -264,5 +279,6 @@ def _matrix(
         replace(c, dtype=dtype.name, exact=c.exact or (c in whole and c.name not in known))
         for c in columns
     ]
-    known_shape = not any(c.shaped for c in columns)
-    return TensorSpec(tuple(plans), dtype.name, (len(columns),) if known_shape else None)
+    sizes = [width for width in widths if width is not None]
+    shape = (sum(sizes),) if len(sizes) == len(columns) else None
+    return TensorSpec(tuple(plans), dtype.name, shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import pickle
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Row
 
 from zoo.cluster.session.ended import while_spark_runs
-from zoo.errors import ClusterError
+from zoo.errors import ClusterError, InputError
 from zoo.orca.data.tensors.rows import Broadcast, Rows, TaskPlace
 
-__all__ = ["SparkJob", "SparkRows", "scratch_explained", "task_place"]
+__all__ = ["SparkJob", "SparkRows", "scratch_explained", "stages_explained", "task_place"]
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class SparkJob:
         before = context.getLocalProperty(_WORD)
         context.setLocalProperty(_WORD, word)
         try:
-            with while_spark_runs(context), scratch_explained():
+            with stages_explained(), while_spark_runs(context), scratch_explained():
                 if only is None:
                     rows = self.rdd.collect()
                 else:
@@ -118,3 +119,18 @@ def scratch_explained() -> Iterator[None]:
             "Free space there, or name other folders with spark.local.dir (SPARK_LOCAL_DIRS of "
             "standalone workers, LOCAL_DIRS on YARN) and start Spark again.",
         ) from exc
+
+
+@contextlib.contextmanager
+def stages_explained() -> Iterator[None]:
+    """Tell what a stage of pyspark.ml says of a row that it cannot take as an error of ours."""
+    try:
+        yield
+    except (Py4JError, PySparkException) as exc:
+        said = next((line for line in str(exc).splitlines() if "handleInvalid" in line), None)
+        if said is None:
+            raise
+        raise InputError(
+            "rows that each stage of pyspark.ml can take", re.split(r"Exception: ", said)[-1],
+            "Fill or leave out such rows before, or make the stage with handleInvalid='keep'.",
+        ) from exc  # fmt: skip

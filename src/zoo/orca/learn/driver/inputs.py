@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,14 @@ from zoo.cluster.host import OneAtATime
 from zoo.cluster.session.lifecycle import active_session
 from zoo.cluster.settings import settings
 from zoo.errors import ContractError, InputError
-from zoo.orca.data.frame import as_frame
+from zoo.orca.data.frame import Frame, as_frame
 from zoo.orca.data.tensors.frame_rows import FrameRows
 from zoo.orca.data.tensors.plan import Columns, Decoder, TensorPlan, TensorSpec, Use
 from zoo.orca.data.tensors.plan_columns import plan_columns
 from zoo.orca.data.xshards.shard_rows import ShardRows, flat_names, plan_dicts, shard_rows
 from zoo.orca.data.xshards.spark_xshards import SparkXShards
 from zoo.orca.learn.driver.sources import Data, TableData
+from zoo.orca.learn.driver.stages import Stages
 from zoo.orca.learn.order import LoaderSource
 
 __all__ = ["Inputs", "require_same_kind"]
@@ -42,6 +43,7 @@ class Inputs:
         seen: The layout of the last fit.
         known: The `feature_cols` and `label_cols` that it had, for calls that name none.
         as_taken: Gives a layout the types that model and loss take.
+        stages: Applied to frames before anything looks at their columns.
     """
 
     float_dtype: str
@@ -52,6 +54,7 @@ class Inputs:
     seen: TensorPlan | None
     known: tuple[Columns | None, Columns | None] = (None, None)
     as_taken: Callable[[TensorPlan], TensorPlan] = lambda plan: plan
+    stages: Stages = field(default_factory=Stages)
 
     def filled(
         self, given: tuple[Columns | None, Columns | None], *, need_labels: bool = True
@@ -80,6 +83,7 @@ class Inputs:
         """
         if callable(data) and not isinstance(data, DataFrame):
             seed = int(self.config.get("seed", 0))
+            self._require_no_stages("a data creator")
             self._say_unused(columns, "a data creator")
             creator = OneAtATime(data) if settings.serialize_data_creator else data
             return LoaderSource(creator, self.config, batch_size, seed)
@@ -89,9 +93,52 @@ class Inputs:
             )
         if isinstance(data, SparkXShards):
             return TableData(*self.shards(data, columns, use=use))
-        named = set(flat_names(self.filled(columns)))
-        frame = as_frame(data, active_session(), named).spark
+        if use == "train":
+            labels = list(flat_names(self.filled(columns)[1:]))
+            label = labels[0] if len(labels) == 1 else None
+            self.stages.fit(self._given(data, columns).spark, label)
+        _, frame = self.frame(data, columns)
         return TableData(FrameRows(frame), self.layout(frame.schema, columns, use=use))
+
+    def frame(
+        self,
+        data: Any,
+        columns: tuple[Columns | None, Columns | None],
+        *,
+        need_labels: bool = True,
+        streams: bool = False,
+    ) -> tuple[Frame, DataFrame]:
+        """Recognise a frame, and apply the stages.
+
+        Args:
+            data: A frame of any kind.
+            columns: `feature_cols` and `label_cols`.
+            need_labels: Whether labels are read.
+            streams: Whether a streaming DataFrame will do.
+
+        Returns:
+            What came, and its rows with the columns that the stages make.
+        """
+        frame = self._given(data, columns, streams=streams)
+        wanted = set(flat_names(self.filled(columns, need_labels=need_labels)))
+        return frame, self.stages.apply(frame.spark, wanted)
+
+    def _given(
+        self,
+        data: Any,
+        columns: tuple[Columns | None, Columns | None],
+        *,
+        streams: bool = False,
+    ) -> Frame:
+        used = self.stages.reads.union(flat_names(self.filled(columns)))
+        return as_frame(data, active_session(), used, streams=streams)
+
+    def _require_no_stages(self, data: str) -> None:
+        if self.stages.any:
+            raise InputError(
+                "a DataFrame for the stages of preprocess", data,
+                "Pass shards.to_spark_df(), or an estimator without preprocess.",
+            )  # fmt: skip
 
     def split(
         self, data: Any, columns: tuple[Columns | None, Columns | None], part: float, given: bool
@@ -119,8 +166,7 @@ class Inputs:
                 "a DataFrame for validation_split", type(data).__name__,
                 "Split the data yourself, and pass validation_data.",
             )  # fmt: skip
-        named = set(flat_names(self.filled(columns)))
-        frame = as_frame(data, active_session(), named).spark
+        frame = self._given(data, columns).spark
         train, check = frame.randomSplit([1 - part, part], int(self.config.get("seed", 0)))
         return train, check
 
@@ -133,6 +179,7 @@ class Inputs:
         use: Use = "score",
     ) -> tuple[ShardRows, TensorPlan]:
         """The rows of shards, and the layout of their tensors."""
+        self._require_no_stages("XShards")
         rows, facts = shard_rows(shards.rdd, self.filled(columns, need_labels=need_labels))
         if facts is None:
             schema = rows.spark_schema

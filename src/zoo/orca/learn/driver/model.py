@@ -14,6 +14,7 @@ from zoo.orca.learn.driver.keeper import write_whole
 from zoo.orca.learn.driver.resume import newest_state
 from zoo.orca.learn.driver.rounds import Start
 from zoo.orca.learn.driver.snapshots import SnapshotError, SnapshotStore, read_bytes, seal
+from zoo.orca.learn.driver.stages import Stages
 from zoo.orca.learn.framework import Framework, State
 from zoo.orca.learn.steps import Position
 from zoo.orca.learn.trigger import EveryEpoch, Trigger
@@ -32,17 +33,25 @@ class TrainedModel:
         recipe: What the user gave.
         model_dir: Where snapshots are kept, or None.
         keep: How many of a fit; None keeps all.
+        stages: Applied to its data.
 
     Attributes:
         position: Where training stands.
         fresh: Nothing was trained or read so far.
+        stages: Applied to its data.
     """
 
     def __init__(
-        self, framework: Framework, recipe: Any, model_dir: str | None, keep: int | None
+        self,
+        framework: Framework,
+        recipe: Any,
+        model_dir: str | None,
+        keep: int | None,
+        stages: Stages | None = None,
     ) -> None:
         self._framework, self._recipe = framework, recipe
         self._model_dir, self._keep = model_dir, keep
+        self.stages = stages or Stages()
         self._built: Any = None
         self._asked: dict[str, Any] = {}
         self.position, self.fresh = Position(), True
@@ -81,7 +90,7 @@ class TrainedModel:
         """Take the state with which a fit ended: the next one begins a new epoch."""
         state = self._framework.read(blob)
         self.position, self._begun = self._framework.apply(self.built, state), None
-        self.fresh = False
+        self.fresh, self.stages.settled = False, True
         self.position.step = 0
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -132,36 +141,49 @@ class TrainedModel:
             )
         return None
 
-    def start(self, epochs: int, resume: bool | str) -> Start:
-        """Where a fit begins, and where it will end.
+    def resume(self, resume: bool | str) -> int | None:
+        """Continue from the newest snapshot, if that is wanted and there is one.
 
         Args:
-            epochs: How many.
             resume: As in `TorchEstimator.fit`.
+
+        Returns:
+            Epochs that were done before the fit that is gone on with; None without one.
 
         Raises:
             InputError: There is nothing to resume from.
         """
         if resume not in (True, False, "epoch"):
             raise InputError("resume as True, False or 'epoch'", repr(resume), "Choose one.")
-        first = None
-        if resume:
-            store = self.store()
-            if store is None:
-                raise InputError(
-                    "a model_dir to resume from", "None", "Pass model_dir to Estimator.from_torch."
-                )
-            found = newest_state(store, self._framework.read, between_epochs=resume == "epoch")
-            if found is not None:
-                self._apply(found, keep=True)
-                first = int(found.extras.get("fit", {}).get("first_epoch", 0))
+        if not resume:
+            return None
+        store = self.store()
+        if store is None:
+            raise InputError(
+                "a model_dir to resume from", "None", "Pass model_dir to Estimator.from_torch."
+            )
+        found = newest_state(store, self._framework.read, between_epochs=resume == "epoch")
+        if found is None:
+            return None
+        self._apply(found, keep=True)
+        return int(found.extras.get("fit", {}).get("first_epoch", 0))
+
+    def start(self, epochs: int, first: int | None = None) -> Start:
+        """Where a fit begins, and where it will end.
+
+        Args:
+            epochs: How many.
+            first: What `resume` has given.
+        """
         first = self.position.epoch if first is None else first
         start = Start(self.state(), first, first + epochs, self._extras())
         self._begun = None
         return start
 
     def _apply(self, state: State, *, keep: bool = False) -> None:
+        stages = Stages.read(state.extras)
         self.position, self.fresh = self._framework.apply(self.built, state), False
+        self.stages = stages or self.stages
         self._begun = state if keep or self.position.step else None
         self._say_what_is_kept()
 
@@ -178,4 +200,5 @@ class TrainedModel:
             )  # fmt: skip
 
     def _extras(self) -> Mapping[str, Any]:
-        return {} if self._begun is None else self._begun.extras
+        begun = {} if self._begun is None else self._begun.extras
+        return {**begun, **self.stages.extras}

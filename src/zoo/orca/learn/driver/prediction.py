@@ -21,8 +21,8 @@ from pyspark.sql.functions import (
     format_string,
     get,
     lit,
-    monotonically_increasing_id,
     raise_error,
+    spark_partition_id,
     transform,
     when,
 )
@@ -30,6 +30,7 @@ from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.pandas.types import from_arrow_type
 
 from zoo.errors import InputError
+from zoo.orca.data.frame import select_columns
 from zoo.orca.data.tensors.decode import PlanDecoder
 from zoo.orca.data.tensors.flaws import raise_flaws
 from zoo.orca.data.tensors.plan import TensorPlan
@@ -47,7 +48,7 @@ from zoo.orca.learn.score.predict import (
     with_prediction,
 )
 
-__all__ = ["predict_frame", "predict_shards", "with_names"]
+__all__ = ["predict_frame", "predict_shards", "sample_of", "with_names"]
 
 _NAME = "prediction"
 
@@ -83,7 +84,7 @@ def predict_frame(
     # cannot carry ML vectors past it (as of 4.3). A column that it has to compute first, and that
     # it cannot compute later, makes rows of them; a setting of the session would do so for all.
     mark = f"__zoo_row_{key[:8]}"
-    marked = frame.withColumn(mark, monotonically_increasing_id())
+    marked = frame.withColumn(mark, spark_partition_id())
     column = udf(*columns, marked[mark])
     return marked.withColumn(_NAME, _as_vectors(column, kinds)).drop(mark)
 
@@ -103,6 +104,26 @@ def _as_vectors(column: Column, kinds: Kinds) -> Column:
     if not isinstance(kinds, Mapping) and kinds.dims == 1:
         return array_to_vector(column)
     return column
+
+
+def sample_of(frame: DataFrame, plan: TensorPlan) -> Callable[[], pa.Table]:
+    """Gives a row or two, where the layout alone does not tell what the model will return.
+
+    Args:
+        frame: Whose columns are read.
+        plan: The features.
+    """
+
+    def sample() -> pa.Table:
+        if frame.isStreaming:
+            raise InputError(
+                "features whose shapes are known, to predict on a stream",
+                "shapes that only rows can tell",
+                "Fit before, or predict on each batch, in a function for writeStream.foreachBatch.",
+            )
+        return select_columns(frame, plan.columns).limit(2).toArrow()
+
+    return sample
 
 
 # The last models that this worker process scored with: tasks of one job share them.

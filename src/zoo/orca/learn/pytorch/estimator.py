@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pyspark.ml import Pipeline, PipelineModel
 from torch import nn
 
 from zoo.cluster.ranks.crew import Crew
@@ -54,6 +55,7 @@ class Estimator:
         gradient_accumulation: int = 1,
         recovery: Recovery | None = None,
         keep_snapshots: int | None = _KEPT,
+        preprocess: Pipeline | PipelineModel | None = None,
     ) -> TorchEstimator:
         """Make an estimator; nothing runs yet.
 
@@ -93,6 +95,9 @@ class Estimator:
                 update of a large batch with the memory of a small one.
             recovery: What is put up with when ranks are lost; `Recovery()` by default.
             keep_snapshots: Newest snapshots of a fit to keep in `model_dir`; None keeps all.
+            preprocess: Stages of `pyspark.ml.feature` that every DataFrame goes through first, such
+                as those of `zoo.orca.learn.preprocess.encode`. A `Pipeline` is fitted by the first
+                `fit`, on the rows to train on. They are saved with the model.
 
         Raises:
             InputError: An argument cannot be used.
@@ -155,6 +160,7 @@ class Estimator:
             decoders=decoders,
             show_progress=True if use_tqdm else None,
             recovery=recovery or Recovery(),
+            preprocess=preprocess,
         )
 
 

@@ -93,6 +93,8 @@ class RankObserver(Observer):
         self.why = ""
         self._snapshots, self._fit = snapshots, dict(order.facts)
         self._history: list[dict[str, Any]] = list(extras.get("history", []))
+        # The driver's: what its frames go through before they are rows.
+        self._stages = {name: extras[name] for name in ("preprocess",) if name in extras}
         self._steps, self._log_steps = steps, order.log_steps
         self._rows: list[list[float]] = []
         self._told = self._held = self._kept = time.monotonic()
@@ -265,6 +267,7 @@ class RankObserver(Observer):
         callbacks = self._callbacks.state_dict() if self.may_stop else {}
         return {
             "begun": begun, "callbacks": callbacks, "history": self._history, "fit": self._fit,
+            **self._stages,
         }  # fmt: skip
 
     def _tell_progress(self, stats: EpochStats) -> None:
