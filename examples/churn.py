@@ -85,7 +85,8 @@ def score(spark, est, folder):
     scored.format("memory").queryName("scored").trigger(
         availableNow=True
     ).start().awaitTermination()
-    print("From the stream:", spark.table("scored").groupBy("prediction").count().collect())
+    counts = spark.table("scored").groupBy("prediction").count().orderBy("prediction").collect()
+    print("From the stream:", dict(counts))
 
 
 if __name__ == "__main__":

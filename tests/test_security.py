@@ -45,6 +45,7 @@ from zoo.orca.data.xshards.error_inbox import ErrorInbox
 from zoo.orca.data.xshards.file_format import decode_shard, encode_shard
 from zoo.orca.data.xshards.files import MANIFEST, load_rdd
 from zoo.orca.learn.driver.snapshots import SnapshotError, seal, unseal
+from zoo.orca.learn.driver.stages import Stages
 from zoo.orca.learn.pytorch.state import read_state
 
 ROOT = Path(__file__).parents[1]
@@ -179,6 +180,12 @@ def evil_torch_file(trap: Trap) -> bytes:
     return sink.getvalue()
 
 
+def stages(kind: str, files: dict[str, str]) -> dict[str, Any]:
+    """What a state keeps of stages of pyspark.ml."""
+    packed = {name: base64.b64encode(text.encode()).decode() for name, text in files.items()}
+    return {"preprocess": {"stages": [{"class": kind, "files": packed}], "label": None}}
+
+
 REFUSED: dict[str, tuple[Callable[[Trap], Any], type[Exception], str]] = {
     "npy of objects": (
         lambda t: load_numpy(t.file("a.npy", _npy(t.objects))),
@@ -270,6 +277,21 @@ REFUSED: dict[str, tuple[Callable[[Trap], Any], type[Exception], str]] = {
         lambda t: read_state(seal(evil_torch_file(t))),
         InputError,
         "Weights only",
+    ),
+    "stage that is a function": (
+        lambda t: Stages.read(stages("os.system", {"metadata": t.code})),
+        InputError,
+        "as save writes them",
+    ),
+    "stage that may call any Java": (
+        lambda t: Stages.read(stages("SQLTransformer", {"metadata": "{}"})),
+        InputError,
+        "as save writes them",
+    ),
+    "stage with a file that leads out": (
+        lambda t: Stages.read(stages("Tokenizer", {f"../{t.canary.name}": ""})),
+        InputError,
+        "as save writes them",
     ),
     "snapshot that is a pickle": (lambda t: unseal(t.pickle), SnapshotError, "whole snapshot"),
     "state that is a pickle": (

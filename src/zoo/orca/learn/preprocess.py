@@ -95,6 +95,8 @@ def vocabularies(fitted: PipelineModel) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for stage in fitted.stages:
+        if isinstance(stage, PipelineModel):
+            found |= vocabularies(stage)
         if isinstance(stage, StringIndexerModel):
             several = stage.isSet("outputCols")
             names = stage.getOutputCols() if several else [stage.getOutputCol()]

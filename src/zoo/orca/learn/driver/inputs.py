@@ -96,7 +96,8 @@ class Inputs:
         if use == "train":
             labels = list(flat_names(self.filled(columns)[1:]))
             label = labels[0] if len(labels) == 1 else None
-            self.stages.fit(self._given(data, columns).spark, label)
+            data = self._given(data, columns).spark
+            self.stages.fit(data, label)
         _, frame = self.frame(data, columns)
         return TableData(FrameRows(frame), self.layout(frame.schema, columns, use=use))
 
