@@ -1,6 +1,8 @@
 # From a fresh clone: `make demo` or `make test`. Each sets up what is missing first.
 
 VENV := .venv
+# What runs the examples; and the same with all that tests, checks and documents need.
+RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
@@ -19,17 +21,20 @@ help:
 	@echo "make test-long    run the trials that take hours; WING=tests/faults for one part of them"
 	@echo "make lint         check style, format and types"
 	@echo "make format       write the format, the safe fixes and the map in docs/architecture.md"
-	@echo "make docs         write the API pages to docs/api"
+	@echo "make docs         make the site of the documents in build/site"
 	@echo "make setup        make $(VENV) and find Java, which all of the above do by themselves"
 	@echo "make clean        remove everything that was made here"
 
 setup: $(READY)
 	@$(WITH_JAVA) echo "Ready: Python in $(VENV), Java in $$JAVA_HOME"
 
-$(READY): pyproject.toml constraints.txt scripts/setup.sh
-	@scripts/setup.sh venv $(VENV) $(READY)
+$(RUNS): pyproject.toml constraints.txt scripts/setup.sh
+	@scripts/setup.sh venv $(VENV) $(RUNS)
 
-demo: $(READY)
+$(READY): $(RUNS)
+	@scripts/setup.sh tools $(VENV) $(READY)
+
+demo: $(RUNS)
 	@$(WITH_JAVA) $(BIN)/python examples/digits.py
 
 # Two processes share the tests, file by file; ARGS='-n 0' runs them in one.
@@ -54,9 +59,10 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/python scripts/architecture_map.py
 
+# A warning is an error: a page that is in no menu, a link into nothing, a docstring out of form.
 docs: $(READY)
-	$(BIN)/python scripts/api_docs.py docs/api
-	@echo "API pages: docs/api/index.html"
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --doctree-dir build/doctrees docs build/site
+	@echo "The documents: build/site/index.html"
 
 clean:
 	rm -rf $(VENV) build dist docs/api out spark-warehouse .pytest_cache .mypy_cache .ruff_cache

@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # Set up what the library needs, from nothing.
 #
-#   setup.sh venv FOLDER STAMP   make a Python environment with the pinned packages
-#   setup.sh java                print the home of a Java that Spark runs on
+#   setup.sh venv FOLDER STAMP    make a Python environment that runs the examples
+#   setup.sh tools FOLDER STAMP   add what tests, checks and documents need
+#   setup.sh java                 print the home of a Java that Spark runs on
+#
+# All packages have the versions of constraints.txt.
 #
 # On Debian as root, a missing Python or Java is installed; otherwise the command to type is shown.
 # Messages go to stderr: stdout is the answer.
@@ -63,30 +66,45 @@ need_venv_module() {
     return 1
 }
 
-make_venv() {
-    local venv=$1 stamp=$2 python
-    # One set-up at a time. Whoever waited may find the work done.
+# One set-up at a time. Whoever waited may find the work done: then this fails.
+begin() {
     exec 9<constraints.txt
     ! command -v flock >/dev/null || flock 9
-    if [ "$stamp" -nt pyproject.toml ] && [ "$stamp" -nt constraints.txt ] &&
-        [ "$stamp" -nt scripts/setup.sh ]; then
-        return 0
-    fi
+    ! { [ "$1" -nt pyproject.toml ] && [ "$1" -nt constraints.txt ] && [ "$1" -nt scripts/setup.sh ]; }
+}
 
+# Modules are compiled when they are first imported: most never are.
+install() {
+    local python=$1
+    shift
+    "$python" -m pip install --quiet --no-compile --constraint constraints.txt \
+        --no-build-isolation --use-pep517 "$@"
+}
+
+make_venv() {
+    local venv=$1 stamp=$2 python
+    begin "$stamp" || return 0
     python=$(need_python)
     need_venv_module "$python"
     say "Making $venv with $("$python" --version) (a minute or two) ..."
     # From nothing each time: an interrupted set-up, or an older one, leaves no trace.
     "$python" -m venv --clear "$venv"
-    # Modules are compiled when they are first imported: most never are.
-    local install=("$venv/bin/python" -m pip install --quiet --no-compile --constraint constraints.txt)
-    # setuptools first: it builds PySpark and the library, and has its pinned version for that.
-    "${install[@]}" setuptools
-    "${install[@]}" --no-build-isolation --use-pep517 pyspark pandas pyarrow
+    python=$venv/bin/python
+    # It builds PySpark and the library, and has its pinned version for that.
+    install "$python" setuptools
+    install "$python" pyspark pandas pyarrow
     # One core is enough for each of the two.
-    make_archive "$venv/bin/python" &
-    "${install[@]}" --no-build-isolation --use-pep517 --editable '.[torch,torchmetrics,dev]'
+    make_archive "$python" &
+    install "$python" --editable '.[torch,examples]'
     wait
+    touch "$stamp"
+}
+
+add_tools() {
+    local venv=$1 stamp=$2
+    begin "$stamp" || return 0
+    say "Adding the tools to $venv (a minute) ..."
+    install "$venv/bin/python" --editable '.[torch,torchmetrics,examples,dev]'
     touch "$stamp"
 }
 
@@ -132,9 +150,10 @@ need_java() {
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case ${1:-} in
     venv) make_venv "$2" "$3" ;;
+    tools) add_tools "$2" "$3" ;;
     java) need_java ;;
     *)
-        say "usage: setup.sh venv FOLDER STAMP | setup.sh java"
+        say "usage: setup.sh venv FOLDER STAMP | setup.sh tools FOLDER STAMP | setup.sh java"
         exit 2
         ;;
 esac
