@@ -15,6 +15,7 @@ from zoo.cluster.ranks.crew import Crew
 from zoo.cluster.ranks.launcher import launcher_for
 from zoo.errors import ContractError, InputError
 from zoo.orca.data.tensors.plan import Columns, Decoder, TensorPlan
+from zoo.orca.data.tensors.row_weights import RowWeights, checked_classes
 from zoo.orca.data.xshards.spark_xshards import SparkXShards
 from zoo.orca.learn.callback import Callback
 from zoo.orca.learn.driver.evaluation import evaluate_rows
@@ -33,7 +34,7 @@ from zoo.orca.learn.history import History
 from zoo.orca.learn.loggers import Logger
 from zoo.orca.learn.order import LoaderSource, Order, SnapshotOrder
 from zoo.orca.learn.recovery import Recovery
-from zoo.orca.learn.score.predict import prediction_kinds
+from zoo.orca.learn.score.predict import Faults, Tried, prediction_kinds
 from zoo.orca.learn.steps import EpochStats, validation_name
 from zoo.orca.learn.tensorboard import TensorBoardSummary
 from zoo.orca.learn.trained_estimator import TrainedEstimator
@@ -41,6 +42,7 @@ from zoo.orca.learn.trained_estimator import TrainedEstimator
 __all__ = ["SparkEstimator", "require_count"]
 
 _log = logging.getLogger(__name__)
+_BATCH_SIZE = 32
 
 
 class SparkEstimator(TrainedEstimator):
@@ -48,9 +50,9 @@ class SparkEstimator(TrainedEstimator):
 
     Data is a Spark DataFrame, a pandas DataFrame, a `pyarrow.Table`, XShards of pandas DataFrames
     (these four with `feature_cols` and `label_cols`), XShards of dicts
-    `{"x": array or list of arrays, "y": the same}`, or a function `f(config, batch_size)` that
-    returns what the framework loads data with. `batch_size` is always the number of rows of a step
-    over all ranks.
+    `{"x": array or list of arrays, "y": the same}`, what the framework loads data with, such as a
+    torch DataLoader, or a function `f(config, batch_size)` that returns one. `batch_size` is always
+    the number of rows of a step over all ranks.
 
     Args:
         framework: Its name in `zoo.orca.learn.framework.FRAMEWORKS`.
@@ -89,7 +91,7 @@ class SparkEstimator(TrainedEstimator):
         self,
         data: Any,
         epochs: int = 1,
-        batch_size: int = 32,
+        batch_size: int | None = _BATCH_SIZE,
         profile: bool = False,
         reduce_results: bool = True,
         info: Mapping[str, Any] | None = None,
@@ -100,6 +102,8 @@ class SparkEstimator(TrainedEstimator):
         checkpoint_trigger: Any = None,
         resume: bool | str = False,
         validation_split: float | None = None,
+        sample_weight_col: str | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
     ) -> list[Any]:
         """Train on; a second call continues where the first ended.
 
@@ -110,7 +114,8 @@ class SparkEstimator(TrainedEstimator):
         Args:
             data: Training data, see the class.
             epochs: Times every row is used.
-            batch_size: Rows of a step over all ranks.
+            batch_size: Rows of a step over all ranks. Not used for a loader, which has its own
+                batches; it may be None then.
             profile: Add a `profile` dict of seconds to every epoch.
             reduce_results: False gives, for every epoch, a list with one dict for each rank.
             info: For the user's own code in the ranks, such as a training operator.
@@ -130,6 +135,12 @@ class SparkEstimator(TrainedEstimator):
                 with however many ranks, at the very next step; `epochs` then counts from where
                 the interrupted fit began. `"epoch"` goes back to the newest snapshot between two
                 epochs. Without a snapshot the fit begins from scratch.
+            sample_weight_col: A column, or a key of dicts, with what each row weighs, 0 or more:
+                losses become sum(weight * loss) / sum(weight) over the rows of a step, those of
+                validation data too.
+            class_weight: What the rows of each class weigh besides, in training:
+                `{0: 1.0, 1: 5.0}`, 1 where a class is not named; or `"balanced"`:
+                rows / (classes * rows of the class).
 
         Returns:
             One dict for each epoch: `epoch`, `batch_count`, `num_samples`, `train_loss`,
@@ -139,12 +150,14 @@ class SparkEstimator(TrainedEstimator):
 
         Raises:
             ContractError: A needed argument is missing, or kinds of data are mixed.
-            ColumnError: A column cannot become a tensor.
+            ColumnError: A column cannot become a tensor, or be weights.
+            InputError: There are weights, and the loss is not one of single rows.
             KeyboardInterrupt: The user ended it; `history` has the epochs.
             Exception: The first error that a rank hit, as its own type, with rank and host.
         """
         require_count("epochs", epochs)
-        require_count("batch_size", batch_size)
+        data, validation_data = map(self._framework.creator, (data, validation_data))
+        batch_size = _batch_size(data, batch_size)
         info = _checked_info(info)
         columns = (feature_cols, label_cols)
         first = self._training.resume(resume)
@@ -154,11 +167,12 @@ class SparkEstimator(TrainedEstimator):
         if self._training.fresh:
             for doubt in self._recipe.doubts(labels=label_cols is not None):
                 _log.warning("%s", doubt)
-        source = self._inputs.source(data, columns, batch_size, "training", use="train")
+        inputs = self._weighing(sample_weight_col, class_weight)
+        source = inputs.source(data, columns, batch_size, "training", use="train")
         checked = None
         if validation_data is not None:
             require_same_kind(data, validation_data)
-            checked = self._inputs.source(
+            checked = inputs.source(
                 validation_data, columns, batch_size, "validation", use="validate"
             )
         seed = int(self._recipe.config.get("seed", 0))
@@ -208,12 +222,13 @@ class SparkEstimator(TrainedEstimator):
     def evaluate(
         self,
         data: Any,
-        batch_size: int = 32,
+        batch_size: int | None = _BATCH_SIZE,
         num_steps: int | None = None,
         profile: bool = False,
         info: Mapping[str, Any] | None = None,
         feature_cols: Columns | None = None,
         label_cols: Columns | None = None,
+        sample_weight_col: str | None = None,
     ) -> dict[str, Any]:
         """Loss and metrics over all rows.
 
@@ -225,15 +240,18 @@ class SparkEstimator(TrainedEstimator):
             info: For the user's own code in the ranks, such as a training operator.
             feature_cols: As in `fit`; those of the last fit when None.
             label_cols: The same.
+            sample_weight_col: As in `fit`, for the loss; metrics count all rows alike.
 
         Returns:
             Each metric by name, `val_loss`, and `num_samples`.
         """
-        require_count("batch_size", batch_size)
+        data = self._framework.creator(data)
+        batch_size = _batch_size(data, batch_size)
         if num_steps is not None:
             require_count("num_steps", num_steps)
         info = _checked_info(info)
-        source = self._inputs.source(data, (feature_cols, label_cols), batch_size, "evaluation")
+        inputs = self._weighing(sample_weight_col, None)
+        source = inputs.source(data, (feature_cols, label_cols), batch_size, "evaluation")
         metrics = self._framework.metrics(self._metrics)
         if isinstance(source, LoaderSource):
             if num_steps is not None:
@@ -253,12 +271,14 @@ class SparkEstimator(TrainedEstimator):
     def predict(
         self,
         data: Any,
-        batch_size: int = 32,
+        batch_size: int = _BATCH_SIZE,
         feature_cols: Columns | None = None,
         profile: bool = False,
         *,
         output: str = "raw",
         classes: Sequence[str] | None = None,
+        on_null: str = "error",
+        on_error: str = "raise",
     ) -> Any:
         """Add a column `prediction`.
 
@@ -272,6 +292,10 @@ class SparkEstimator(TrainedEstimator):
                 loss that the estimator has: logits become probabilities, or class numbers from 0.
             classes: Their names, in order: `prediction` is the name of the class. None takes the
                 texts that `preprocess` has made the numbers of.
+            on_null: `"null"` gives rows of frames with a null among their features a prediction
+                that is null, instead of an error when the frame is computed.
+            on_error: `"null"` gives one to rows that fail in any way, such as images that cannot
+                be decoded; the logs of the tasks say why.
 
         Returns:
             The same kind as `data`, with its own columns and `prediction`: a number of the output's
@@ -292,6 +316,7 @@ class SparkEstimator(TrainedEstimator):
                 "a function",
                 "Rows of a data creator have no place for a prediction.",
             )
+        faults = _faults(on_null, on_error)
         if self._training.fresh and self._recipe.makes_weights:
             _log.warning(
                 "predict before fit or load: the model has the weights that it was made with"
@@ -300,15 +325,21 @@ class SparkEstimator(TrainedEstimator):
             output = "class"
         if output == "class" and classes is None:
             classes = self._training.stages.classes
-        model, here = self._framework.predictors(self._built, output)
-        columns = (feature_cols, None)
+        model, predictor = self._framework.predictors(self._built, output)
+        here, columns = Tried(predictor), (feature_cols, None)
+        inputs = replace(self._inputs, as_taken=partial(self._inputs.as_taken, predictor=here))
         if isinstance(data, SparkXShards):
-            rows, plan = self._inputs.shards(data, columns, need_labels=False)
+            if faults != Faults():
+                raise InputError(
+                    "a frame for on_null='null' or on_error='null'", "XShards",
+                    "Arrays have no place for a null: use shards.to_spark_df(), or filter rows.",
+                )  # fmt: skip
+            rows, plan = inputs.shards(data, columns, need_labels=False)
             return predict_shards(rows, model, plan, batch_size, classes)
-        frame, ready = self._inputs.frame(data, columns, need_labels=False, streams=True)
-        plan = self._inputs.layout(ready.schema, columns, need_labels=False)
-        kinds = prediction_kinds(here, plan, sample_of(ready, plan))
-        scored = predict_frame(ready, model, plan, kinds, batch_size)
+        frame, ready = inputs.frame(data, columns, need_labels=False, streams=True)
+        plan = inputs.layout(ready.schema, columns, need_labels=False)
+        kinds = prediction_kinds(here, plan, sample_of(ready, plan, faults), faults)
+        scored = predict_frame(ready, model, plan, kinds, batch_size, faults)
         scored = scored.drop(*set(ready.columns).difference(frame.spark.columns))
         return frame.restore(scored if classes is None else with_names(scored, classes))
 
@@ -320,6 +351,13 @@ class SparkEstimator(TrainedEstimator):
             metrics=self._framework.metrics(self._metrics),
             seed=int(self._recipe.config.get("seed", 0)),
         )
+
+    def _weighing(self, column: str | None, classes: Any) -> Inputs:
+        """How data is laid out whose rows have weights."""
+        weights = RowWeights(column, checked_classes(classes))
+        if weights != RowWeights():
+            self._framework.require_row_losses(self._built)
+        return replace(self._inputs, weights=weights)
 
     @property
     def _inputs(self) -> Inputs:
@@ -341,6 +379,25 @@ def _checked_info(info: Mapping[str, Any] | None) -> dict[str, Any]:
     if info is not None and not isinstance(info, Mapping):
         raise InputError("info as a dict", type(info).__name__, "Pass info={'name': value}.")
     return dict(info or {})
+
+
+def _faults(on_null: str, on_error: str) -> Faults:
+    for name, value, usual in (("on_null", on_null, "error"), ("on_error", on_error, "raise")):
+        if value not in (usual, "null"):
+            raise InputError(f"{name} as {usual!r} or 'null'", repr(value), "Choose one.")
+    return Faults(on_null == "null", on_error == "null")
+
+
+def _batch_size(data: Any, given: int | None) -> int:
+    """Rows of a step; a loader that was given has batches of its own."""
+    own: int | None = getattr(data, "own_batch_size", None)
+    if own is None:
+        require_count("batch_size", given)
+        assert given is not None
+        return given
+    if given not in (None, _BATCH_SIZE, own):
+        _log.warning("batch_size=%r: not used, as the loader has its own batches", given)
+    return own
 
 
 def require_count(name: str, value: object) -> None:

@@ -282,13 +282,37 @@ class Framework(Protocol):
     def takes_one_input(self, built: Any) -> bool:
         """Whether the model is called with one argument, so columns become one matrix."""
 
-    def as_taken(self, built: Any, plan: TensorPlan, fixed: frozenset[str]) -> TensorPlan:
+    def creator(self, data: Any) -> Any:
+        """A function that makes in a rank what the framework loads data with, of one that is given.
+
+        Args:
+            data: Anything; what is no such thing comes back as it is.
+
+        Raises:
+            InputError: It cannot be sent to the ranks.
+        """
+
+    def require_row_losses(self, built: Any) -> None:
+        """Refuse to weigh rows where there is no loss of single rows.
+
+        Raises:
+            InputError: There is none.
+        """
+
+    def as_taken(
+        self,
+        built: Any,
+        plan: TensorPlan,
+        fixed: frozenset[str],
+        predictor: Predictor | None = None,
+    ) -> TensorPlan:
         """The layout in the types that model and loss take, where one reading of a column fits.
 
         Args:
             built: What is trained.
             plan: From the schema.
             fixed: Columns whose type the user has chosen.
+            predictor: Is tried in the place of the model, and may remember what it said.
 
         Raises:
             ColumnError: None fits.

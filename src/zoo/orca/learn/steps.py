@@ -100,10 +100,12 @@ class EpochStats:
         epoch: Counted from 1.
         steps: Steps taken.
         rows: Rows over all ranks.
-        loss_sum: Loss times rows, summed over the steps.
-        last_loss: Loss of the last step.
+        weight: What the rows weighed in the loss: their number, unless it has weights.
+        loss_sum: Loss times weight, summed over the steps.
+        last_loss: Loss of the last step that weighed anything.
         own_rows: Rows of this rank.
-        own_loss_sum: Its loss times its rows.
+        own_weight: What they weighed.
+        own_loss_sum: Its loss times that.
         data_s: Waiting for batches.
         compute_s: Forward, backward, update.
         sync_s: Agreeing with other ranks, waiting for them included.
@@ -118,9 +120,11 @@ class EpochStats:
     epoch: int
     steps: int = 0
     rows: int = 0
+    weight: float = 0.0
     loss_sum: float = 0.0
     last_loss: float = float("nan")
     own_rows: int = 0
+    own_weight: float = 0.0
     own_loss_sum: float = 0.0
     data_s: float = 0.0
     compute_s: float = 0.0
@@ -135,17 +139,26 @@ class EpochStats:
     @property
     def loss(self) -> float:
         """Mean loss over the rows."""
-        return self.loss_sum / max(1, self.rows)
+        return self.loss_sum / self.weight if self.weight else float("nan")
 
     @property
     def own_loss(self) -> float:
         """Mean loss over the rows of this rank."""
-        return self.own_loss_sum / max(1, self.own_rows)
+        return self.own_loss_sum / self.own_weight if self.own_weight else float("nan")
 
     @property
     def scores(self) -> dict[str, float]:
         """The numbers among the results of validation."""
         return {k: v for k, v in self.validation.items() if isinstance(v, int | float)}
+
+    def took(self, sums: StepSums) -> None:
+        """Count a step that all ranks have taken."""
+        self.steps += 1
+        self.rows += sums.rows
+        if sums.weight:
+            self.last_loss = sums.loss
+            self.weight += sums.weight
+            self.loss_sum += sums.loss * sums.weight
 
     def observed(self, seconds: float) -> None:
         """Count callbacks or a copy of the state that came after the steps."""

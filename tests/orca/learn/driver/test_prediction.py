@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from torch import nn
 
+from zoo.errors import InputError
 from zoo.orca.learn.pytorch import Estimator
 
 pytestmark = pytest.mark.spark
@@ -35,6 +36,96 @@ def predicted(model: nn.Module, frame: DataFrame, columns: Any = ("a", "b")) -> 
     est = Estimator.from_torch(model=model, loss=nn.MSELoss())
     scored: DataFrame = est.predict(frame, feature_cols=list(columns))
     return scored
+
+
+class Root(nn.Module):
+    """Fails where a number is below zero, and counts its calls."""
+
+    calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        type(self).calls += 1
+        if bool((x < 0).any()):
+            raise ValueError("a root of less than zero")
+        return x.sqrt()
+
+
+def test_the_model_is_tried_once_on_made_up_rows(frame: DataFrame) -> None:
+    model = Root()
+    est = Estimator.from_torch(
+        model=lambda config: model, loss=nn.MSELoss(), optimizer=no_optimizer
+    )
+    before = Root.calls
+    for column in ("a", "id"):  # whole numbers are what the model was not made for, and takes
+        est.predict(frame, feature_cols=[column])
+    assert Root.calls - before == 2
+
+
+def holes(frame: DataFrame) -> DataFrame:
+    """Nulls in rows 3 and 4, the latter inside an array; below zero in row 6."""
+    pair = F.array("a", F.when(F.col("id") != 4, F.col("b")))
+    made = frame.withColumn("a", F.when(F.col("id") != 6, F.col("a")).otherwise(-1.0))
+    made = made.withColumn("pair", F.when(F.col("id") != 3, pair))
+    return made.withColumn("a", F.when(F.col("id") != 3, F.col("a")))
+
+
+def no_optimizer(model: nn.Module, config: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD([*model.parameters(), nn.Parameter(torch.zeros(1))], lr=0.1)
+
+
+def roots(frame: DataFrame, column: str, **given: Any) -> dict[int, Any]:
+    est = Estimator.from_torch(model=Numbers(), optimizer=None, loss=nn.MSELoss())
+    rows = est.predict(frame, feature_cols=[column], **given).orderBy("id").collect()
+    return {row["id"]: row["prediction"] for row in rows}
+
+
+class Numbers(nn.Module):
+    """As `Root`, with a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.root = nn.Parameter(torch.ones(1)), Root()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.root(x) * self.scale
+
+
+@pytest.mark.parametrize("column", ["a", "pair"])
+def test_rows_with_nulls_may_have_no_prediction(frame: DataFrame, column: str) -> None:
+    frame = holes(frame).filter("id != 6")
+    found = roots(frame, column, on_null="null", batch_size=3)
+    missing = {number for number, value in found.items() if value is None}
+    assert missing == ({3} if column == "a" else {3, 4})
+    first = found[9] if column == "a" else found[9][0]
+    assert (first, len(found)) == (3.0, 19)
+    with pytest.raises(Exception, match=f"no nulls in column '{column}'"):
+        roots(frame, column)
+
+
+@pytest.mark.parametrize("column", ["a", "pair"])
+def test_rows_that_fail_may_have_no_prediction(frame: DataFrame, column: str) -> None:
+    found = roots(holes(frame), column, on_error="null", batch_size=3)
+    missing = {number for number, value in found.items() if value is None}
+    assert missing == ({3, 6} if column == "a" else {3, 4, 6})
+    with pytest.raises(Exception, match="a root of less than zero"):
+        roots(holes(frame), column, on_null="null")
+
+
+def test_names_of_classes_leave_nulls_alone(frame: DataFrame) -> None:
+    est = Estimator.from_torch(model=nn.Linear(1, 2), loss=nn.CrossEntropyLoss())
+    given = {"feature_cols": [["a"]], "on_null": "null"}
+    scored = est.predict(holes(frame), classes=["no", "yes"], **given).collect()
+    assert {row["id"] for row in scored if row["prediction"] is None} == {3}
+    assert {row["prediction"] for row in scored} <= {None, "no", "yes"}
+    kept = est.predict(holes(frame).toPandas()[["a"]], **given)["prediction"]
+    assert [i for i, value in enumerate(kept) if value is None] == [3]
+
+
+def test_words_for_rows_without_a_prediction_are_checked(frame: DataFrame) -> None:
+    est = Estimator.from_torch(model=nn.Linear(1, 1), loss=nn.MSELoss())
+    for given in ({"on_null": "raise"}, {"on_error": "ignore"}):
+        with pytest.raises(InputError, match=f"{next(iter(given))} as .*or 'null'"):
+            est.predict(frame, feature_cols=[["a"]], **given)
 
 
 def test_double_models_predict_doubles(frame: DataFrame) -> None:

@@ -22,6 +22,8 @@ first = nn.Linear(3, 1)
 second = copy.deepcopy(first)
 optimizer, before = steps(first)
 assert isinstance(sys.modules["torch._dynamo"], _StandIn)
+import inspect, torch.distributed.tensor
+inspect.getmodule(inspect.currentframe())
 assert "torch._dynamo.utils" not in sys.modules
 
 import torch._dynamo.config as config

@@ -89,7 +89,7 @@ def test_losses_of_a_list_have_one_reduction() -> None:
     assert LossPerOutput([nn.L1Loss(reduction="sum")]).reduction == "sum"
 
 
-@pytest.mark.parametrize("value", [torch.ones(2), 1.0, None])
+@pytest.mark.parametrize("value", [torch.ones(3), torch.ones(2, 1), 1.0, None])
 def test_loss_that_is_not_one_number_is_refused(value: Any) -> None:
     with pytest.raises(InputError, match="a loss that is one number"):
         compute_loss(Given(lambda output, target: value), torch.ones(2), (torch.ones(2),))

@@ -9,6 +9,7 @@ from torch import nn
 
 from zoo.cluster.ranks.carried import pickled
 from zoo.errors import InputError
+from zoo.orca.data.tensors.plan import ColumnPlan, TensorPlan, TensorSpec
 from zoo.orca.learn.metrics import MAE
 from zoo.orca.learn.pytorch.outputs import evaluated, evaluator, local_predictor, predictor
 from zoo.orca.learn.pytorch.recipe import Recipe, build
@@ -71,7 +72,8 @@ def test_evaluator_gives_the_sums_of_batches() -> None:
         built.model.weight.fill_(2.0)
         built.model.bias.fill_(0.0)
     metrics = running_metrics([MAE()])
-    made = evaluator(evaluated(built, metrics), 1)
+    spec = TensorSpec((ColumnPlan("x", "scalar", "float32"),), "float32", ())
+    made = evaluator(evaluated(built, metrics), TensorPlan((spec,), (spec,)))
     x, y = np.ones((3, 1), dtype="float32"), np.zeros(3, dtype="float32")
     made.run([(x, y), (x[:1], y[:1])])
     sums, state = made.sums()

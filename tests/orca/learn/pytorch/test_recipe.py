@@ -6,6 +6,7 @@ from torch import nn
 
 from zoo.errors import InputError
 from zoo.orca.learn import optimizers as orca
+from zoo.orca.learn.pytorch.framework import Torch
 from zoo.orca.learn.pytorch.recipe import Recipe, build, takes_one_input
 
 
@@ -70,3 +71,17 @@ def test_only_arguments_that_are_needed_are_inputs() -> None:
     assert takes_one_input(Optional())
     assert not takes_one_input(AllOptional())
     assert not takes_one_input(nn.Bilinear(1, 1, 1))
+
+
+def test_parameters_that_the_optimizer_does_not_have_are_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model[1] = nn.Linear(2, 1)
+    Torch().build(Recipe(model, optimizer, nn.MSELoss()))
+    assert caplog.text.count("they are not trained: 1.weight, 1.bias.") == 1
+    caplog.clear()
+    model[1].requires_grad_(False)
+    Torch().build(Recipe(model, optimizer, nn.MSELoss()))
+    assert not caplog.text

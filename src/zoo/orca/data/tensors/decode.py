@@ -14,7 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from zoo.orca.data.tensors.flaws import Flaw, add_flaw, bad_rows, count_infinite
+from zoo.orca.data.tensors.flaws import (
+    Flaw,
+    add_flaw,
+    bad_rows,
+    count_infinite,
+    count_weightless,
+)
 from zoo.orca.data.tensors.plan import ColumnPlan, TensorPlan, TensorSpec
 from zoo.orca.data.tensors.tensor_shard import Blobs, Tensor
 
@@ -58,6 +64,7 @@ class PlanDecoder:
         self.flaws: dict[tuple[str, str], Flaw] = {}
         self.remarks: dict[tuple[str, str], Flaw] = {}
         self._cut = len(plan.features)
+        self._weight = plan.weight
         at = {name: i for i, name in enumerate(plan.columns)}
         self._places = [[at[c.name] for c in t.columns] for t in plan.tensors]
 
@@ -103,6 +110,8 @@ class PlanDecoder:
                     array = decode_tensor(spec, cells, label=k >= self._cut)
                     arrays.append(array)
                     remarks |= _remarks(spec, cells, array)
+                    if self._weight is not None and k == len(self.tensors) - 1:
+                        count_weightless(remarks, spec.columns[0].name, array)
             except CellError as exc:
                 # A column may be in several tensors; its rows are bad once.
                 flaws |= {(flaw.column, flaw.kind): flaw for flaw in exc.flaws}
@@ -252,6 +261,18 @@ def _scalar(plan: ColumnPlan, array: pa.Array) -> np.ndarray:
     return _flat(array)
 
 
+def _weights(plan: ColumnPlan, array: pa.Array) -> np.ndarray:
+    values = _flat(array).astype(np.float64, copy=False)
+    if bad := bad_rows(odd := ~(np.isfinite(values) & (values >= 0))):
+        raise CellError(Flaw(plan.name, "weight", bad, str(values[odd][0])))
+    return values
+
+
+def _classes(plan: ColumnPlan, array: pa.Array) -> np.ndarray:
+    assert plan.decode is not None
+    return plan.decode(_flat(array).astype(np.float64))
+
+
 def _date(plan: ColumnPlan, array: pa.Array) -> np.ndarray:
     return _flat(array.cast(pa.int32()))
 
@@ -359,10 +380,12 @@ def _as_numbers(decoded: object) -> np.ndarray:
 _DECODERS = {
     "array": _array,
     "bytes": _binary,
+    "class": _classes,
     "date": _date,
     "scalar": _scalar,
     "timestamp": _timestamp,
     "vector": _vector,
+    "weight": _weights,
 }
 
 

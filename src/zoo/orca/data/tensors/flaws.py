@@ -14,7 +14,16 @@ import numpy as np
 
 from zoo.errors import ColumnError
 
-__all__ = ["Flaw", "add_flaw", "bad_rows", "count_infinite", "raise_flaws", "tell_remarks"]
+__all__ = [
+    "Flaw",
+    "add_flaw",
+    "bad_rows",
+    "count_infinite",
+    "count_weightless",
+    "raise_flaws",
+    "raise_weightless",
+    "tell_remarks",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -25,8 +34,8 @@ class Flaw:
 
     Attributes:
         column: The column.
-        kind: `null`, `nan`, `ragged`, `inexact`, `overflow`, `layout` or `undecodable`; of a
-            remark `infinite`.
+        kind: `null`, `nan`, `ragged`, `inexact`, `overflow`, `layout`, `weight` or
+            `undecodable`; of a remark `infinite` or `weightless`.
         rows: How many rows of the batch.
         example: What was found, for the message.
     """
@@ -63,6 +72,37 @@ def count_infinite(total: dict[tuple[str, str], Flaw], column: str, values: np.n
         add_flaw(total, Flaw(column, "infinite", rows))
 
 
+def count_weightless(total: dict[tuple[str, str], Flaw], column: str, factors: np.ndarray) -> None:
+    """Count the rows that weigh nothing.
+
+    Args:
+        total: What was remarked.
+        column: Of the weights.
+        factors: Of shape (rows, factors of the weight).
+    """
+    if rows := bad_rows(factors == 0):
+        add_flaw(total, Flaw(column, "weightless", rows))
+
+
+def raise_weightless(remarks: Sequence[Flaw], rows: int) -> None:
+    """Raise an error when no row weighs anything.
+
+    Args:
+        remarks: Of all tasks.
+        rows: Rows of all of them.
+
+    Raises:
+        ColumnError: It is so.
+    """
+    found = [remark for remark in remarks if remark.kind == "weightless"]
+    if found and sum(remark.rows for remark in found) == rows:
+        raise ColumnError(
+            f"weights of which some are more than 0, in column '{found[0].column}'",
+            f"0 in all {rows} rows",
+            "Name another column for sample_weight_col, or other classes in class_weight.",
+        )
+
+
 def tell_remarks(remarks: Sequence[Flaw], rows: int) -> None:
     """Say once what the tasks remarked.
 
@@ -72,7 +112,8 @@ def tell_remarks(remarks: Sequence[Flaw], rows: int) -> None:
     """
     total: dict[tuple[str, str], Flaw] = {}
     for remark in remarks:
-        add_flaw(total, remark)
+        if remark.kind == "infinite":
+            add_flaw(total, remark)
     if not total:
         return
     columns = sorted(total.values(), key=lambda f: -f.rows)
@@ -107,6 +148,11 @@ _FLAWS = {
         "numbers that the dtype of the tensor can hold",
         "larger ones",
         "Scale them, or ask for decoders={{'{c}': 'float64'}}.",
+    ),
+    "weight": (
+        "weights of 0 or more",
+        "others",
+        "Take those rows out, or give them a weight: 0 leaves a row out of the loss.",
     ),
     "layout": (
         "shards that all look like the first",

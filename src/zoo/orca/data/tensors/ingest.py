@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from zoo.cluster.host import host_key, scratch_folder
 from zoo.errors import ClusterError, InputError
-from zoo.orca.data.tensors.flaws import Flaw, raise_flaws, tell_remarks
+from zoo.orca.data.tensors.flaws import Flaw, raise_flaws, raise_weightless, tell_remarks
 from zoo.orca.data.tensors.ingested import Holding, Ingested, remove_named, sweep
 from zoo.orca.data.tensors.kept import KeptShards
 from zoo.orca.data.tensors.plan import TensorPlan
@@ -85,11 +85,13 @@ def ingest(data: Rows | DataFrame, plan: TensorPlan, *, batch_size: int | None =
         filled = [row for row in rows if row["rows"]]
         count = sum(row["rows"] for row in filled)
         _require_rows(count, batch_size)
+        remarks = _flaws(rows, "remarks")
+        raise_weightless(remarks, count)
         layout = _common_layout(plan, filled)
     except BaseException:
         holding.leave()
         raise
-    tell_remarks(_flaws(rows, "remarks"), count)
+    tell_remarks(remarks, count)
     seconds = time.perf_counter() - start
     shards = _shards(filled)
     result = Ingested(plan.resolved(layout), shards, seconds, source.application, job, holding)

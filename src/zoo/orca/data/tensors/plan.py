@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ __all__ = ["ColumnPlan", "Columns", "Decoder", "TensorPlan", "TensorSpec", "Use"
 Decoder = Callable[..., np.ndarray] | str
 Columns = Sequence[str | Sequence[str]]
 Use = Literal["train", "validate", "score"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,11 @@ class ColumnPlan:
     Attributes:
         name: The column.
         kind: `scalar`, `date`, `timestamp`, `array`, `vector`, `bytes`, or `live`: bytes that are
-            decoded when a batch is made.
+            decoded when a batch is made. Of weights `weight`, or `class`: a class that has one.
         dtype: The numpy dtype it becomes; None when the decoder decides.
         decode: Turns one binary cell into an array; of a live column that is drawn anew each
-            epoch, it also takes `key`, whole numbers that randomness depends on.
+            epoch, it also takes `key`, whole numbers that randomness depends on. Of classes, it
+            gives the weights of an array of them.
         exact: Refuse numbers that the dtype cannot hold exactly.
     """
 
@@ -75,15 +77,30 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class TensorPlan:
-    """The tensors of a frame: what the model is called with, and what the loss compares with."""
+    """The tensors of a frame.
+
+    Attributes:
+        features: What the model is called with.
+        labels: What the loss compares with.
+        weight: What each row weighs in the loss: the product of its columns. None for 1.
+    """
 
     features: tuple[TensorSpec, ...]
     labels: tuple[TensorSpec, ...]
+    weight: TensorSpec | None = None
 
     @property
     def tensors(self) -> tuple[TensorSpec, ...]:
-        """Features, then labels."""
-        return self.features + self.labels
+        """Features, then labels, then the weight if there is one."""
+        weights = () if self.weight is None else (self.weight,)
+        return self.features + self.labels + weights
+
+    def split(self, parts: Sequence[T]) -> tuple[tuple[T, ...], tuple[T, ...], T | None]:
+        """What belongs to the tensors, one for each, as features, labels and the weight."""
+        cut = len(self.features)
+        end = cut + len(self.labels)
+        weight = None if self.weight is None else parts[end]
+        return tuple(parts[:cut]), tuple(parts[cut:end]), weight
 
     @property
     def columns(self) -> list[str]:
@@ -100,5 +117,4 @@ class TensorPlan:
         """The plan with the dtypes and shapes that were found in the data."""
         found = zip(self.tensors, layout, strict=True)
         specs = [replace(t, dtype=d, shape=tuple(s)) for t, (d, s) in found]
-        cut = len(self.features)
-        return TensorPlan(tuple(specs[:cut]), tuple(specs[cut:]))
+        return TensorPlan(*self.split(specs))

@@ -36,7 +36,7 @@ from pyspark.sql import types as T
 from zoo.errors import ColumnError, ContractError
 from zoo.orca.data.tensors.plan import ColumnPlan, Columns, Decoder, TensorPlan, TensorSpec, Use
 
-__all__ = ["plan_columns", "quoted"]
+__all__ = ["plan_columns", "quoted", "require_weight_column"]
 
 _WHOLE = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _REAL = (T.FloatType, T.DoubleType, T.DecimalType, T.BooleanType)
@@ -107,6 +107,22 @@ def plan_columns(
     return TensorPlan(tuple(planned), tuple(spec(entry) for entry in labels))
 
 
+def require_weight_column(schema: T.StructType, name: str) -> None:
+    """Refuse a column whose cells cannot be the weights of rows.
+
+    Raises:
+        ColumnError: It is missing, has a namesake, or is of another type than numbers.
+    """
+    if not isinstance(name, str):
+        raise ColumnError("sample_weight_col as a name", repr(name), "Pass sample_weight_col='w'.")
+    kind = _fields(schema, [name], "sample_weight_col")[name].dataType
+    if not isinstance(kind, _WHOLE + _REAL):
+        raise ColumnError(
+            f"numbers in the column '{name}', to weigh rows with", kind.simpleString(),
+            "Name a column of numbers for sample_weight_col.",
+        )  # fmt: skip
+
+
 def _without_chance(decoder: Decoder) -> Decoder:
     plain: Decoder = getattr(decoder, "for_evaluation", lambda: decoder)()
     return plain
@@ -137,14 +153,16 @@ def _names(entry: str | list[str]) -> list[str]:
     return entry if isinstance(entry, list) else [entry]
 
 
-def _fields(schema: T.StructType, names: Sequence[str]) -> dict[str, T.StructField]:
+def _fields(
+    schema: T.StructType, names: Sequence[str], given: str = "feature_cols or label_cols"
+) -> dict[str, T.StructField]:
     """The fields of a schema by name, all of these names among them and each once."""
     fields = {field.name: field for field in schema.fields}
     if missing := [n for n in names if n not in fields]:
         raise ColumnError(
             f"columns of the frame, which has {_shown(list(fields))}",
             ", ".join(map(repr, missing)),
-            "Correct feature_cols or label_cols; names are case-sensitive here.",
+            f"Correct {given}; names are case-sensitive here.",
         )
     count = Counter(schema.fieldNames())
     if twin := next((n for n in names if count[n] > 1), None):

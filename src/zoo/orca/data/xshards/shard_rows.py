@@ -23,7 +23,13 @@ from pyspark.sql.pandas.types import from_arrow_type
 
 from zoo.errors import ColumnError, ContractError, InputError
 from zoo.orca.data.frame import arrow_columns
-from zoo.orca.data.tensors.flaws import Flaw, add_flaw, count_infinite
+from zoo.orca.data.tensors.flaws import (
+    Flaw,
+    add_flaw,
+    bad_rows,
+    count_infinite,
+    count_weightless,
+)
 from zoo.orca.data.tensors.plan import ColumnPlan, Columns, TensorPlan, TensorSpec
 from zoo.orca.data.tensors.rows import ArrowPieces, Job, Pieces, Rows, Task
 from zoo.orca.data.tensors.spark_rows import SparkJob, SparkRows, task_place
@@ -152,18 +158,27 @@ def shard_rows(rdd: RDD[Any], columns: Sequence[Columns | None]) -> tuple[ShardR
     return ShardRows(rdd), facts
 
 
-def plan_dicts(facts: Any, float_dtype: str, *, need_labels: bool) -> TensorPlan:
-    """The tensors of dicts of arrays.
+def plan_dicts(
+    facts: Any, float_dtype: str, *, need_labels: bool, weight: str | None = None
+) -> TensorPlan:
+    """The tensors of dicts of arrays; what rows weigh is no part of it.
 
     Args:
         facts: From `shard_rows`.
         float_dtype: What floating-point arrays become.
         need_labels: Whether `y` must be there.
+        weight: The key of an array that must be there, too.
 
     Raises:
-        ContractError: `y` is missing.
+        ContractError: `y` is missing, or the weights.
     """
-    features, labels = facts
+    features, labels, others = facts
+    if weight is not None and weight not in others:
+        raise ContractError(
+            f"shards with the weights of their rows under {weight!r}",
+            f"the other keys {others}",
+            "Name the key of an array in sample_weight_col.",
+        )
     if need_labels and labels is None:
         raise ContractError(
             "shards with the arrays that the loss compares with (key y should in each shard)",
@@ -197,6 +212,7 @@ class ArrayPieces:
         self.flaws: dict[tuple[str, str], Flaw] = {}
         self.remarks: dict[tuple[str, str], Flaw] = {}
         self._cuts, self._shards = (len(plan.features), len(plan.labels)), shards
+        self._weight = plan.weight
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:
         for shard in self._shards:
@@ -216,8 +232,31 @@ class ArrayPieces:
             return []
         if not len(given[0]):
             return []
-        found = zip(self.tensors, given, strict=True)
-        return [self._cast(k, spec, array) for k, (spec, array) in enumerate(found)]
+        found = zip(self.tensors, given, strict=self._weight is None)
+        cast = [self._cast(k, spec, array) for k, (spec, array) in enumerate(found)]
+        if self._weight is not None:
+            cast.append(self._weights(self._weight, shard, parts[1], len(given[0])))
+        return cast
+
+    def _weights(
+        self, spec: TensorSpec, shard: Any, labels: Sequence[tuple[str, np.ndarray]], rows: int
+    ) -> np.ndarray:
+        """The factors of the weights, a column for each."""
+        factors = np.ones((rows, len(spec.columns)))
+        for k, column in enumerate(spec.columns):
+            given = labels[0][1] if column.kind == "class" else shard.get(column.name)
+            plain = isinstance(given, np.ndarray) and given.dtype.kind in "iufb"
+            if not plain or given.size != rows or len(given) != rows:
+                self._flaw(column.name, "layout", rows, "no array with a number for each row")
+                continue
+            values = given.reshape(rows).astype(np.float64)
+            if column.decode is not None:
+                values = column.decode(values)
+            elif bad := bad_rows(odd := ~(np.isfinite(values) & (values >= 0))):
+                self._flaw(column.name, "weight", bad, str(values[odd][0]))
+            factors[:, k] = values
+        count_weightless(self.remarks, spec.columns[0].name, factors)
+        return factors
 
     def _cast(self, k: int, spec: TensorSpec, array: np.ndarray) -> np.ndarray:
         name, rows = spec.name, len(array)
@@ -305,7 +344,8 @@ def _describe(shard: Any, names: set[str]) -> tuple[int, Any]:
         return -1, exc
     rows = len(x[0][1]) if x else 0
     layout = [[(n, a.dtype.name, a.shape[1:]) for n, a in part] for part in (x, y)]
-    return rows, (layout[0], layout[1] if "y" in shard else None)
+    others = sorted(str(key) for key in shard if key not in ("x", "y"))
+    return rows, (layout[0], layout[1] if "y" in shard else None, others)
 
 
 def _arrow_schema(shard: pd.DataFrame, names: set[str]) -> pa.Schema:
@@ -379,4 +419,6 @@ def _head(shard: Any, count: int) -> Any:
             return type(value)(array[:count] for array in value)
         return value[:count]
 
-    return {**shard, **{key: cut(shard[key]) for key in ("x", "y") if key in shard}}
+    rows = shard_length(shard)
+    own = [k for k, v in shard.items() if isinstance(v, np.ndarray) and v.shape[:1] == (rows,)]
+    return {**shard, **{key: cut(shard[key]) for key in {"x", "y", *own} if key in shard}}

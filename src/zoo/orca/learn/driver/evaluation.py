@@ -37,11 +37,11 @@ def evaluate_rows(
         InputError: There are no rows.
         Exception: Whatever model, loss or metrics raise in a task, as its own type.
     """
-    blob, features, opened = rows.broadcast(sent.blob), len(plan.features), sent.open
+    blob, opened = rows.broadcast(sent.blob), sent.open
 
     def score(pieces: Pieces, task: TaskPlace) -> Iterator[pa.RecordBatch]:
         place = f"partition {task.partition} on {platform.node()}"
-        yield score_part(pieces, lambda: opened(blob.value, features), batch_size, place)
+        yield score_part(pieces, lambda: opened(blob.value, plan), batch_size, place)
 
     try:
         return sums_of(rows.run(plan, score, PART_SCHEMA))

@@ -18,7 +18,9 @@ from zoo.errors import ContractError, InputError
 from zoo.orca.data.frame import Frame, as_frame
 from zoo.orca.data.tensors.frame_rows import FrameRows
 from zoo.orca.data.tensors.plan import Columns, Decoder, TensorPlan, TensorSpec, Use
-from zoo.orca.data.tensors.plan_columns import plan_columns
+from zoo.orca.data.tensors.plan_columns import plan_columns, require_weight_column
+from zoo.orca.data.tensors.row_weights import RowWeights, balanced, weigh
+from zoo.orca.data.tensors.rows import Rows
 from zoo.orca.data.xshards.shard_rows import ShardRows, flat_names, plan_dicts, shard_rows
 from zoo.orca.data.xshards.spark_xshards import SparkXShards
 from zoo.orca.learn.driver.sources import Data, TableData
@@ -44,6 +46,7 @@ class Inputs:
         known: The `feature_cols` and `label_cols` that it had, for calls that name none.
         as_taken: Gives a layout the types that model and loss take.
         stages: Applied to frames before anything looks at their columns.
+        weights: What rows weigh in the loss; classes only where they are trained on.
     """
 
     float_dtype: str
@@ -55,6 +58,7 @@ class Inputs:
     known: tuple[Columns | None, Columns | None] = (None, None)
     as_taken: Callable[[TensorPlan], TensorPlan] = lambda plan: plan
     stages: Stages = field(default_factory=Stages)
+    weights: RowWeights = RowWeights()
 
     def filled(
         self, given: tuple[Columns | None, Columns | None], *, need_labels: bool = True
@@ -85,21 +89,57 @@ class Inputs:
             seed = int(self.config.get("seed", 0))
             self._require_no_stages("a data creator")
             self._say_unused(columns, "a data creator")
-            creator = OneAtATime(data) if settings.serialize_data_creator else data
-            return LoaderSource(creator, self.config, batch_size, seed)
+            self._require_no_weights()
+            own = getattr(data, "own_batch_size", None)
+            one_by_one = settings.serialize_data_creator and own is None
+            creator = OneAtATime(data) if one_by_one else data
+            return LoaderSource(creator, self.config, own or batch_size, seed)
         if data is None:
             raise ContractError(
                 f"{what} data", "None", "Pass a DataFrame, XShards or a data creator."
             )
         if isinstance(data, SparkXShards):
-            return TableData(*self.shards(data, columns, use=use))
+        frame: DataFrame | None = None
+        if not isinstance(data, SparkXShards):
+            frame = self._ready(data, columns, use)
+
+        def read(inputs: Inputs) -> tuple[Rows, TensorPlan]:
+            if frame is None:
+                return inputs.shards(data, columns, use=use)
+            return FrameRows(frame), inputs.layout(frame.schema, columns, use=use)
+
+        return TableData(*self._weighing(read, use))
+
+    def _ready(
+        self, data: Any, columns: tuple[Columns | None, Columns | None], use: Use
+    ) -> DataFrame:
+        """A frame with the columns that the stages make, which are fitted where it is trained on."""
         if use == "train":
             labels = list(flat_names(self.filled(columns)[1:]))
-            label = labels[0] if len(labels) == 1 else None
             data = self._given(data, columns).spark
-            self.stages.fit(data, label)
-        _, frame = self.frame(data, columns)
-        return TableData(FrameRows(frame), self.layout(frame.schema, columns, use=use))
+            self.stages.fit(data, labels[0] if len(labels) == 1 else None)
+        return self.frame(data, columns)[1]
+
+    def _weighing(
+        self, read: Callable[[Inputs], tuple[Rows, TensorPlan]], use: Use
+    ) -> tuple[Rows, TensorPlan]:
+        """With the weights of classes only in training, and counted where they are to be."""
+        plain = replace(self, weights=replace(self.weights, classes=None))
+        if use != "train":
+            return read(plain)
+        if self.weights.classes != "balanced":
+            return read(self)
+        classes = balanced(*read(plain), self.weights.column)
+        return read(replace(self, weights=replace(self.weights, classes=classes)))
+
+    def _require_no_weights(self) -> None:
+        if self.weights != RowWeights():
+            raise InputError(
+                "a frame or XShards, to weigh rows with sample_weight_col or class_weight",
+                "a loader, or a function that makes one",
+                "Give the loss the weights of classes, nn.CrossEntropyLoss(weight=...), or let it "
+                "return (sum, weight).",
+            )
 
     def frame(
         self,
@@ -121,8 +161,7 @@ class Inputs:
             What came, and its rows with the columns that the stages make.
         """
         frame = self._given(data, columns, streams=streams)
-        wanted = set(flat_names(self.filled(columns, need_labels=need_labels)))
-        return frame, self.stages.apply(frame.spark, wanted)
+        return frame, self.stages.apply(frame.spark, self._names(columns, need_labels=need_labels))
 
     def _given(
         self,
@@ -131,8 +170,15 @@ class Inputs:
         *,
         streams: bool = False,
     ) -> Frame:
-        used = self.stages.reads.union(flat_names(self.filled(columns)))
+        used = self.stages.reads | self._names(columns)
         return as_frame(data, active_session(), used, streams=streams)
+
+    def _names(
+        self, columns: tuple[Columns | None, Columns | None], *, need_labels: bool = True
+    ) -> set[str]:
+        """Features, labels and weights."""
+        weight = [] if self.weights.column is None else [self.weights.column]
+        return {*flat_names((*self.filled(columns, need_labels=need_labels), weight))}
 
     def _require_no_stages(self, data: str) -> None:
         if self.stages.any:
@@ -181,13 +227,16 @@ class Inputs:
     ) -> tuple[ShardRows, TensorPlan]:
         """The rows of shards, and the layout of their tensors."""
         self._require_no_stages("XShards")
-        rows, facts = shard_rows(shards.rdd, self.filled(columns, need_labels=need_labels))
+        weight = self.weights.column
+        used = (*self.filled(columns, need_labels=need_labels), [] if weight is None else [weight])
+        rows, facts = shard_rows(shards.rdd, used)
         if facts is None:
             schema = rows.spark_schema
             return rows, self.layout(schema, columns, need_labels=need_labels, use=use)
         self._say_unused(columns, "XShards of dicts")
         wanted = need_labels and self.compares
-        plan = self.as_taken(plan_dicts(facts, self.float_dtype, need_labels=wanted))
+        plan = plan_dicts(facts, self.float_dtype, need_labels=wanted, weight=weight)
+        plan = self.as_taken(weigh(plan, self.weights))
         return rows, _as_in_fit(plan, self.seen) if use == "score" else plan
 
     def layout(
@@ -219,7 +268,9 @@ class Inputs:
             need_labels=need_labels and self.compares,
             use=use,
         )
-        plan = self.as_taken(plan)
+        if self.weights.column is not None:
+            require_weight_column(schema, self.weights.column)
+        plan = self.as_taken(weigh(plan, self.weights))
         return _as_in_fit(plan, self.seen) if use == "score" else plan
 
     def _say_unused(self, columns: tuple[Columns | None, Columns | None], data: str) -> None:
@@ -241,7 +292,7 @@ def _as_in_fit(plan: TensorPlan, seen: TensorPlan | None) -> TensorPlan:
         raise _unlike(seen.features, plan.features)
     pairs = zip(plan.features, seen.features, strict=True)
     fill = not plan.labels  # the shapes that predict needs to know its column's type
-    return TensorPlan(tuple(_like(now, before, fill=fill) for now, before in pairs), plan.labels)
+    return replace(plan, features=tuple(_like(now, before, fill=fill) for now, before in pairs))
 
 
 def _like(now: TensorSpec, before: TensorSpec, *, fill: bool) -> TensorSpec:

@@ -39,6 +39,7 @@ from zoo.orca.data.xshards.jobs import map_shards
 from zoo.orca.data.xshards.shard_rows import ShardRows, shard_length
 from zoo.orca.data.xshards.spark_xshards import SparkXShards
 from zoo.orca.learn.score.predict import (
+    Faults,
     Kinds,
     Predictor,
     SentModel,
@@ -51,10 +52,17 @@ from zoo.orca.learn.score.predict import (
 __all__ = ["predict_frame", "predict_shards", "sample_of", "with_names"]
 
 _NAME = "prediction"
+# Of which the first is tried that can be predicted.
+_TRIED_ROWS = 20
 
 
 def predict_frame(
-    frame: DataFrame, model: SentModel, plan: TensorPlan, kinds: Kinds, batch_size: int
+    frame: DataFrame,
+    model: SentModel,
+    plan: TensorPlan,
+    kinds: Kinds,
+    batch_size: int,
+    faults: Faults = Faults(),  # noqa: B008 - it is frozen
 ) -> DataFrame:
     """The frame with one more column, `prediction`. Nothing is computed yet.
 
@@ -64,6 +72,7 @@ def predict_frame(
         plan: The features.
         kinds: Of its outputs.
         batch_size: Rows that the model sees at once.
+        faults: What becomes of rows that cannot be predicted.
     """
     blob, open_model = frame.sparkSession.sparkContext.broadcast(model.blob), model.open
     key, names = uuid.uuid4().hex, plan.columns
@@ -74,7 +83,7 @@ def predict_frame(
             # Of one column Spark gives the array itself, without a tuple around it.
             given = list(arrays) if isinstance(arrays, tuple) else [arrays]
             batch = pa.RecordBatch.from_arrays(given[: len(names)], names=names)
-            yield predict_arrow(predictor, decoder, batch, kinds, batch_size)
+            yield predict_arrow(predictor, decoder, batch, kinds, batch_size, faults)
 
     udf: Any = arrow_udf(predict, from_arrow_type(arrow_type(kinds)))  # type: ignore[call-overload]
     columns = [frame[quoted(name)] for name in names]
@@ -102,16 +111,17 @@ def _as_vectors(column: Column, kinds: Kinds) -> Column:
     if isinstance(kinds, list):
         return transform(column, array_to_vector)
     if not isinstance(kinds, Mapping) and kinds.dims == 1:
-        return array_to_vector(column)
+        return when(column.isNotNull(), array_to_vector(column))
     return column
 
 
-def sample_of(frame: DataFrame, plan: TensorPlan) -> Callable[[], pa.Table]:
-    """Gives a row or two, where the layout alone does not tell what the model will return.
+def sample_of(frame: DataFrame, plan: TensorPlan, faults: Faults) -> Callable[[], pa.Table]:
+    """Gives a few rows, where the layout alone does not tell what the model will return.
 
     Args:
         frame: Whose columns are read.
         plan: The features.
+        faults: Where some are put up with, there are more rows to try, and none has a null.
     """
 
     def sample() -> pa.Table:
@@ -121,7 +131,9 @@ def sample_of(frame: DataFrame, plan: TensorPlan) -> Callable[[], pa.Table]:
                 "shapes that only rows can tell",
                 "Fit before, or predict on each batch, in a function for writeStream.foreachBatch.",
             )
-        return select_columns(frame, plan.columns).limit(2).toArrow()
+        rows = select_columns(frame, plan.columns)
+        rows = rows.limit(2) if faults == Faults() else rows.dropna().limit(_TRIED_ROWS)
+        return rows.toArrow()
 
     return sample
 
@@ -147,7 +159,7 @@ def with_names(frame: DataFrame, classes: Sequence[str]) -> DataFrame:
     """
     number, names = frame[_NAME].cast("int"), array(*map(lit, classes))
     beyond = format_string(f"a class for each of {len(classes)} names in classes; found %d", number)
-    named = when(number < len(classes), get(names, number)).otherwise(raise_error(beyond))
+    named = when(number >= len(classes), raise_error(beyond)).otherwise(get(names, number))
     return frame.withColumn(_NAME, named)
 
 

@@ -262,5 +262,17 @@ class Linear:
     def takes_one_input(self, built: LinearModel) -> bool:
         return True
 
-    def as_taken(self, built: LinearModel, plan: TensorPlan, fixed: frozenset[str]) -> TensorPlan:
+    def creator(self, data: Any) -> Any:
+        return data
+
+    def require_row_losses(self, built: LinearModel) -> None:
+        raise InputError("rows without weights", "weights", "All rows count alike here.")
+
+    def as_taken(
+        self,
+        built: LinearModel,
+        plan: TensorPlan,
+        fixed: frozenset[str],
+        predictor: Predictor | None = None,
+    ) -> TensorPlan:
         return plan

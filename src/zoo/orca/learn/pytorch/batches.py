@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,14 @@ from torch.utils.data import DataLoader, IterableDataset, RandomSampler, Sequent
 
 from zoo.cluster.ranks.member import Member
 from zoo.errors import InputError
+from zoo.orca.data.tensors.plan import TensorPlan
 from zoo.orca.data.tensors.schedule import RowOrder, step_bounds, step_count, window_rows
 from zoo.orca.learn.order import LoaderSource, Source, TensorSource
+from zoo.orca.learn.pytorch.given_loader import GivenLoader, has_indices, same_randomness
 from zoo.orca.learn.rank.feed import TensorFeed
 from zoo.orca.learn.rank.opening import open_feed
 
-__all__ = ["Batch", "LoaderBatches", "TensorBatches", "on_device", "open_source"]
+__all__ = ["Batch", "GivenBatches", "LoaderBatches", "TensorBatches", "on_device", "open_source"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,19 @@ class Batch:
         features: Arguments of the model.
         targets: Targets of the loss; empty when the model's output is the loss.
         rows: Rows of the batch.
+        weights: What each row weighs in the loss, shape (rows,); None for 1.
     """
 
     features: tuple[Any, ...]
     targets: tuple[Any, ...]
     rows: int
+    weights: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, plan: TensorPlan, tensors: Sequence[torch.Tensor], rows: int) -> Batch:
+        """The batch that these tensors of a plan are."""
+        features, targets, factors = plan.split(tensors)
+        return cls(features, targets, rows, None if factors is None else factors.prod(1))
 
     def parts(self, count: int) -> list[Batch]:
         """At most so many parts of about equal size, in order, none of them empty."""
@@ -41,14 +52,16 @@ class Batch:
         if count <= 1:
             return [self]
         ends = [k * self.rows // count for k in range(count + 1)]
-        return [
-            Batch(
-                tuple(_cut(f, low, high) for f in self.features),
-                tuple(_cut(t, low, high) for t in self.targets),
-                high - low,
-            )
-            for low, high in itertools.pairwise(ends)
-        ]
+        return [self.cut(low, high) for low, high in itertools.pairwise(ends)]
+
+    def cut(self, low: int, high: int) -> Batch:
+        """Rows of the batch, from `low` to below `high`."""
+        return Batch(
+            tuple(_cut(f, low, high) for f in self.features),
+            tuple(_cut(t, low, high) for t in self.targets),
+            high - low,
+            None if self.weights is None else self.weights[low:high],
+        )
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device; the same one where it is there already."""
@@ -58,16 +71,19 @@ class Batch:
             tuple(_moved(f, device) for f in self.features),
             tuple(_moved(t, device) for t in self.targets),
             self.rows,
+            _moved(self.weights, device),
         )
 
 
 def _cut(value: Any, low: int, high: int) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _cut(part, low, high) for name, part in value.items()}
     if isinstance(value, torch.Tensor | np.ndarray | list):
         return value[low:high]
     raise InputError(
-        "tensors in the batches, to go through them in parts",
+        "tensors in the batches, to cut them for ranks or gradient_accumulation",
         type(value).__name__,
-        "Use gradient_accumulation=1 with this loader, or let it return tensors.",
+        "Let the loader return tensors, or use a data creator and gradient_accumulation=1.",
     )
 
 
@@ -77,6 +93,8 @@ def on_device(batches: Iterable[Batch | None], device: torch.device) -> Iterator
 
 
 def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _moved(part, device) for name, part in value.items()}
     return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
 
 
@@ -85,11 +103,11 @@ class TensorBatches:
 
     Args:
         feed: The rows of this rank.
-        features: How many of the tensors the model is called with; the others are targets.
+        plan: Of its tensors.
     """
 
-    def __init__(self, feed: TensorFeed, features: int) -> None:
-        self._feed, self._cut = feed, features
+    def __init__(self, feed: TensorFeed, plan: TensorPlan) -> None:
+        self._feed, self._plan = feed, plan
         self.steps: int | None = feed.steps
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch | None]:
@@ -98,10 +116,7 @@ class TensorBatches:
             sizes = np.diff(starts).tolist()
             views = zip(*(torch.from_numpy(a).split(sizes) for a in arrays), strict=True)
             for rows, tensors in zip(sizes, views, strict=True):
-                if rows:
-                    yield Batch(tensors[: self._cut], tensors[self._cut :], rows)
-                else:
-                    yield None
+                yield Batch.of(self._plan, tensors, rows) if rows else None
 
 
 class LoaderBatches:
@@ -109,14 +124,22 @@ class LoaderBatches:
 
     A loader over a map-style dataset, in order or shuffled, is split between the ranks: each step
     takes the next rows of the dataset, and each rank its part of them. Any other loader is used
-    as it comes: the creator gives every rank its own data.
+    as it comes: the creator gives every rank its own data. See `GivenBatches` for others that were
+    made on the driver.
+
+    Args:
+        source: Makes the loader.
+        member: This rank.
+        given: The loader, where it was made on the driver.
     """
 
-    def __init__(self, source: LoaderSource, member: Member) -> None:
+    def __init__(
+        self, source: LoaderSource, member: Member, given: DataLoader[Any] | None = None
+    ) -> None:
         self._source, self._place = source, (member.rank, member.size)
         config = {**source.config, "rank": member.rank, "size": member.size}
         own = max(1, source.batch_size // member.size)
-        self._loader = source.creator(config, own)
+        self._loader = source.creator(config, own) if given is None else given
         if not isinstance(self._loader, DataLoader):
             raise InputError(
                 "a torch DataLoader from the data creator",
@@ -126,9 +149,11 @@ class LoaderBatches:
         rows = _split_rows(self._loader)
         same = set(member.share(rows))
         self._rows = rows if len(same) == 1 and rows > 0 else None
-        # A loader that ignores the size it was given has one of its own, for every rank.
+        # A loader that ignores the size it was given has one of its own, for every rank; one that
+        # was made on the driver has that of a step.
         chosen = self._loader.batch_size or own
-        batch = source.batch_size if chosen == own else chosen * member.size
+        whole = given is not None or chosen == own
+        batch = source.batch_size if whole else chosen * member.size
         self.steps = None if self._rows is None else step_count(self._rows, batch)
         if not any(n for n in same):
             raise InputError("rows to work on", "an empty dataset", "Check the data creator.")
@@ -152,6 +177,95 @@ class LoaderBatches:
         for low, high in itertools.pairwise(ends):
             first, last = self._picked.part(int(low), int(high))
             yield _batch(next(batches)) if last > first else None
+
+
+class GivenBatches:
+    """Batches of a loader that was made on the driver, whose rows are drawn in a way of its own.
+
+    A step is a batch of the loader, and each rank takes its part of it. Where a sampler draws the
+    rows, each rank reads its own only; the ranks compare what they have drawn.
+
+    Args:
+        loader: In this rank.
+        seed: Of what is drawn in an epoch.
+        member: This rank.
+    """
+
+    def __init__(self, loader: DataLoader[Any], seed: int, member: Member) -> None:
+        self._loader, self._seed, self._member = loader, seed, member
+        self.steps: int | None = None  # known after an epoch, and not the same in each
+        self._picked = _DrawnRows((member.rank, member.size))
+        self._split = _with_rows(loader, self._picked) if has_indices(loader) else None
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch | None]:
+        """Batches from step `start` on; None for a step without rows for this rank."""
+        if self._split is None:
+            yield from self._cut_batches(epoch, start)
+            return
+        self._picked.begin(self._drawn(epoch)[start:])
+        batches = iter(self._split)
+        for rows in self._picked.parts():
+            yield _batch(next(batches)) if rows else None
+
+    def _drawn(self, epoch: int) -> list[list[Any]]:
+        """The rows of all batches of an epoch, the same on every rank."""
+        drawn_by: Any = self._loader.batch_sampler
+        for part in (drawn_by, self._loader.sampler, getattr(drawn_by, "sampler", None)):
+            if isinstance(own := getattr(part, "generator", None), torch.Generator):
+                own.manual_seed(hash((self._seed, epoch)) & 0xFFFFFFFF)
+        with same_randomness(self._seed, epoch):
+            drawn = [list(batch) for batch in drawn_by]
+        if len(set(self._member.share(zlib.crc32(repr(drawn).encode())))) > 1:
+            kinds = (self._loader.sampler, drawn_by)
+            raise InputError(
+                "a sampler that draws the same rows on every rank",
+                " in ".join(dict.fromkeys(type(kind).__name__ for kind in kinds)),
+                "Let it draw from torch, random or numpy, or give fit a function "
+                "f(config, batch_size) that makes a loader over the part of config['rank'].",
+            )
+        return drawn
+
+    def _cut_batches(self, epoch: int, start: int) -> Iterator[Batch | None]:
+        member, ended = self._member, object()
+        with same_randomness(self._seed, epoch):
+            items = iter(self._loader)
+            first = next(items, ended)
+        given = itertools.chain([] if first is ended else [first], items)
+        for item in itertools.islice(given, start, None):
+            batch = _batch(item)
+            low, high = _part(batch.rows, member.rank, member.size)
+            whole = member.size == 1
+            yield batch if whole else batch.cut(low, high) if high > low else None
+
+
+def _part(rows: int, rank: int, size: int) -> tuple[int, int]:
+    """Which of a step's rows, counted in the step, are a rank's."""
+    return rank * rows // size, (rank + 1) * rows // size
+
+
+class _DrawnRows:
+    """The rows of this rank in batches that were drawn, as the loader asks for them.
+
+    Args:
+        place: Number of this rank, and of how many.
+    """
+
+    def __init__(self, place: tuple[int, int]) -> None:
+        self._place = place
+        self._batches: Sequence[list[Any]] = ()
+
+    def begin(self, batches: Sequence[list[Any]]) -> None:
+        """From here on it is about these batches."""
+        self._batches = batches
+
+    def parts(self) -> Iterator[list[Any]]:
+        """The rows of this rank in each batch, which may be none."""
+        for batch in self._batches:
+            low, high = _part(len(batch), *self._place)
+            yield batch[low:high]
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return (rows for rows in self.parts() if rows)
 
 
 class _PickedRows:
@@ -179,8 +293,7 @@ class _PickedRows:
 
     def part(self, low: int, high: int) -> tuple[int, int]:
         """Which of a step's rows, counted in the step, are this rank's."""
-        rank, size = self._place
-        return rank * (high - low) // size, (rank + 1) * (high - low) // size
+        return _part(high - low, *self._place)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = self._order
@@ -191,7 +304,7 @@ class _PickedRows:
                 yield order.take(int(low), int(high))[first:last].tolist()
 
 
-def _with_rows(old: DataLoader[Any], rows: _PickedRows) -> DataLoader[Any]:
+def _with_rows(old: DataLoader[Any], rows: _PickedRows | _DrawnRows) -> DataLoader[Any]:
     """The user's loader, reading these rows."""
     return DataLoader(
         old.dataset,
@@ -239,19 +352,27 @@ def _batch(item: Any) -> Batch:
         features = tuple(features[0])
     target = item[-1]
     targets = tuple(target) if isinstance(target, tuple | list) else (target,)
-    return Batch(features, targets, _rows(features[0]))
+    return Batch(features, targets, _rows([*features, *targets]))
 
 
-def _rows(feature: Any) -> int:
-    try:
-        return len(feature)
-    except TypeError:
-        return 1
+def _rows(values: Sequence[Any]) -> int:
+    """Rows of the first that has some; a dict has those of what is in it."""
+    for value in values:
+        if isinstance(value, Mapping):
+            return _rows(list(value.values()))
+        if isinstance(value, list) or (isinstance(value, torch.Tensor | np.ndarray) and value.ndim):
+            return len(value)
+    return 1
 
 
-def open_source(source: Source, member: Member) -> TensorBatches | LoaderBatches:
+def open_source(source: Source, member: Member) -> TensorBatches | LoaderBatches | GivenBatches:
     """The part of a rank in some data."""
     if isinstance(source, TensorSource):
         feed = open_feed(source, member, threads=torch.get_num_threads())
-        return TensorBatches(feed, len(source.plan.features))
+        return TensorBatches(feed, source.plan)
+    if isinstance(source.creator, GivenLoader):
+        loader = source.creator(dict(source.config), source.batch_size)
+        if _split_rows(loader) < 0:
+            return GivenBatches(loader, source.seed, member)
+        return LoaderBatches(source, member, loader)
     return LoaderBatches(source, member)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 from pyspark.ml import Pipeline, PipelineModel
 from torch import nn
@@ -13,6 +13,7 @@ from zoo.cluster.ranks.crew import Crew
 from zoo.errors import InputError, NotYetError
 from zoo.orca.data.tensors.plan import Decoder
 from zoo.orca.learn.estimator import SparkEstimator, require_count
+from zoo.orca.learn.estimator_settings import EstimatorSettings
 from zoo.orca.learn.pytorch.operator.host import checked_operator
 from zoo.orca.learn.pytorch.recipe import Recipe
 from zoo.orca.learn.pytorch.training_operator import TrainingOperator
@@ -103,6 +104,7 @@ class Estimator:
             InputError: An argument cannot be used.
             NotYetError: The backend is known and not available yet.
         """
+        given = dict(locals())
         _require_backend(backend)
         if initialization_hook is not None and not callable(initialization_hook):
             raise InputError(
@@ -151,7 +153,7 @@ class Estimator:
                 "a model_dir to keep snapshots in", f"keep_snapshots={keep_snapshots!r} alone",
                 "Pass model_dir as well.",
             )  # fmt: skip
-        return TorchEstimator(
+        made = TorchEstimator(
             "pytorch",
             recipe,
             metrics=metrics,
@@ -162,6 +164,8 @@ class Estimator:
             recovery=recovery or Recovery(),
             preprocess=preprocess,
         )
+        made._given = given
+        return made
 
 
 def _require_backend(backend: str) -> None:
@@ -197,4 +201,56 @@ class TorchEstimator(SparkEstimator):
 
     Made by `Estimator.from_torch`. A data creator returns a torch DataLoader; `info` goes to the
     `training_operator_cls`; `load` also takes a bare `torch.save(model.state_dict())`.
+    `get_params`, `set_params` and `clone` are those of scikit-learn, whose `sklearn.base.clone`
+    works on it.
     """
+
+    _given: dict[str, Any]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """What `from_torch` was given, by name.
+
+        Args:
+            deep: With each entry of `config` besides, as `config__<name>`.
+        """
+        nested = dict(self._given["config"] or {}) if deep else {}
+        return {**self._given, **{f"config__{name}": value for name, value in nested.items()}}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change what `from_torch` was given, before anything is trained.
+
+        Args:
+            params: By name; `config__lr=0.1` changes one entry of `config`.
+
+        Raises:
+            InputError: There is no such name, a value cannot be used, or something is trained.
+        """
+        if not params:
+            return self
+        if not self._training.fresh:
+            raise InputError(
+                "an estimator that has trained nothing, to change what it is made of",
+                repr(self), "Change a copy: est.clone().set_params(...).",
+            )  # fmt: skip
+        given, entries = dict(self._given), {}
+        for name, value in params.items():
+            entry = name.removeprefix("config__")
+            if entry != name:
+                entries[entry] = value
+            elif name in given:
+                given[name] = value
+            else:
+                names = ", ".join(given)
+                raise InputError(f"{names}, or config__<name>", repr(name), "Correct the name.")
+        if entries:
+            given["config"] = {**(given["config"] or {}), **entries}
+        kept = vars(EstimatorSettings())
+        made = vars(Estimator.from_torch(**given))
+        vars(self).update({name: part for name, part in made.items() if name not in kept})
+        return self
+
+    def clone(self) -> TorchEstimator:
+        """An estimator made of the same, which has trained nothing."""
+        return Estimator.from_torch(**self._given)
+
+    __sklearn_clone__ = clone

@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, BinaryIO
 
 import torch
+from torch.utils.data import DataLoader
 
 from zoo.cluster.ranks.carried import pickled, unpickled
 from zoo.cluster.ranks.member import Member
+from zoo.errors import InputError
 from zoo.orca.data.tensors.plan import TensorPlan
 from zoo.orca.learn.framework import Feed, Learner, Place, State
 from zoo.orca.learn.order import Order, Source
-from zoo.orca.learn.pytorch.batches import LoaderBatches, TensorBatches, on_device, open_source
+from zoo.orca.learn.pytorch.batches import on_device, open_source
 from zoo.orca.learn.pytorch.device import choose_device
+from zoo.orca.learn.pytorch.given_loader import GivenLoader
 from zoo.orca.learn.pytorch.late_compiler import put_off_compiler
+from zoo.orca.learn.pytorch.losses import LossPerOutput
 from zoo.orca.learn.pytorch.modes import evaluating
-from zoo.orca.learn.pytorch.operator.host import add_operator, predicting
+from zoo.orca.learn.pytorch.operator.host import add_operator, predicting, replaces
 from zoo.orca.learn.pytorch.operator.learner import StepsLearner, learner_kind
 from zoo.orca.learn.pytorch.operator.loop import OperatorLoop
 from zoo.orca.learn.pytorch.operator.scorer import make_scorer, score_batches
 from zoo.orca.learn.pytorch.operator.several import as_given, members
 from zoo.orca.learn.pytorch.outputs import evaluated, evaluator, local_predictor, predictor
 from zoo.orca.learn.pytorch.readings import read_as
-from zoo.orca.learn.pytorch.recipe import Built, Recipe, build, float_dtype, takes_one_input
+from zoo.orca.learn.pytorch.recipe import (
+    Built,
+    Recipe,
+    build,
+    float_dtype,
+    not_trained,
+    takes_one_input,
+)
 from zoo.orca.learn.pytorch.rehearsal import as_taken
+from zoo.orca.learn.pytorch.row_losses import require_row_losses
 from zoo.orca.learn.pytorch.scorer import AnyMetric, Scorer, running_metrics
 from zoo.orca.learn.pytorch.state import apply_state, read_state, settings_of, write_state
 from zoo.orca.learn.rank.loop import Loop
@@ -37,6 +50,8 @@ from zoo.orca.learn.steps import Position
 __all__ = ["Torch"]
 
 put_off_compiler()
+
+_log = logging.getLogger(__name__)
 
 
 class Torch:
@@ -55,7 +70,15 @@ class Torch:
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(int(seed))
-            return self._whole(recipe, torch.device("cpu"))
+            built = self._whole(recipe, torch.device("cpu"))
+        if built.chosen and (names := not_trained(built)):
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
+            _log.warning(
+                "the optimizer does not have these parameters of the model, so they are not "
+                "trained: %s. Make it from all of model.parameters(), after the last layer is in "
+                "its place; where it is meant, set requires_grad to False for them.", shown,
+            )  # fmt: skip
+        return built
 
     def begin(self, order: Order, member: Member) -> Built:
         """See `Framework`."""
@@ -89,7 +112,7 @@ class Torch:
         """See `Framework`."""
         return settings_of(built)
 
-    def open(self, source: Source, member: Member) -> TensorBatches | LoaderBatches:
+    def open(self, source: Source, member: Member) -> Feed:
         """See `Framework`."""
         return open_source(source, member)
 
@@ -151,9 +174,32 @@ class Torch:
         """See `Framework`."""
         return takes_one_input(members(built.model)[0])
 
-    def as_taken(self, built: Built, plan: TensorPlan, fixed: frozenset[str]) -> TensorPlan:
+    def creator(self, data: Any) -> Any:
         """See `Framework`."""
-        return as_taken(built, plan, fixed)
+        return GivenLoader.of(data) if isinstance(data, DataLoader) else data
+
+    def require_row_losses(self, built: Built) -> None:
+        """See `Framework`."""
+        host = built.operator
+        own = ("forward_batch", "train_batch", "train_epoch", "validate", "validate_batch")
+        if host is not None and replaces(host.kind, *own):
+            raise InputError(
+                "the steps of the library, to weigh rows in",
+                f"{host.kind.__name__}, which has steps of its own",
+                "Take the weights among the features, and weigh the rows in its forward_batch.",
+            )
+        loss = built.loss
+        require_row_losses(loss.losses if isinstance(loss, LossPerOutput) else [loss])
+
+    def as_taken(
+        self,
+        built: Built,
+        plan: TensorPlan,
+        fixed: frozenset[str],
+        predictor: Predictor | None = None,
+    ) -> TensorPlan:
+        """See `Framework`."""
+        return as_taken(built, plan, fixed, predictor)
 
     def _whole(self, recipe: Recipe, device: torch.device) -> Built:
         built = build(recipe, device)

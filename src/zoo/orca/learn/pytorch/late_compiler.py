@@ -77,6 +77,10 @@ class _StandIn(ModuleType):
         return run
 
     def __getattr__(self, name: str) -> Any:
+        # `inspect` asks every module for its file, also while torch is half way through an import
+        # that the compiler needs.
+        if name.startswith("__"):
+            raise AttributeError(name)
         return getattr(_load(), name)
 
 

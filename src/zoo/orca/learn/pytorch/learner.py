@@ -18,7 +18,7 @@ from zoo.orca.learn.pytorch.gradients import (
     sparse_parameters,
 )
 from zoo.orca.learn.pytorch.losses import Weighed, say_unknown_weight, weigh_loss
-from zoo.orca.learn.pytorch.modes import evaluating
+from zoo.orca.learn.pytorch.modes import evaluating, start_training
 from zoo.orca.learn.pytorch.operator.scorer import make_scorer, score_batches
 from zoo.orca.learn.pytorch.orca_optimizer import ScheduleLR
 from zoo.orca.learn.pytorch.recipe import Built
@@ -86,7 +86,7 @@ class TorchLearner:
 
     def begin_epoch(self, epoch: int) -> None:
         """Training mode."""
-        self._built.model.train()
+        start_training(self._built.model)
 
     def begin_step(self, iteration: int) -> None:
         """Seed torch's randomness: a step is the same whenever, and however often, it is taken."""
@@ -164,7 +164,7 @@ class TorchLearner:
     def _loss(self, batch: Batch) -> Weighed:
         """The loss of a batch, one number, from a forward pass."""
         output = self._built.forward(batch.features)
-        return weigh_loss(self._built, output, batch.targets, batch.rows)
+        return weigh_loss(self._built, output, batch.targets, batch.rows, batch.weights)
 
     def update(self, sums: StepSums) -> None:
         """One step of the optimizer."""

@@ -1,7 +1,8 @@
 """The loss of a batch as one number, and what the batch weighs in the mean over all ranks.
 
 Losses of torch are known. A function of the user's is watched while it works; it may also say what
-it weighs and return `(sum, weight)`.
+it weighs and return `(sum, weight)`, or give the loss of each row. Where rows have weights, the
+loss is sum(weight * loss) / sum(weight) over the rows.
 """
 
 from __future__ import annotations
@@ -26,10 +27,16 @@ from zoo.orca.learn.pytorch.loss_watch import (
     class_weight,
     misaligned,
 )
+from zoo.orca.learn.pytorch.row_losses import (
+    BY_CLASS,
+    ELEMENTWISE,
+    RowLosses,
+    answered,
+    of_rows,
+    row_losses,
+)
 
 __all__ = [
-    "BY_CLASS",
-    "ELEMENTWISE",
     "HasLoss",
     "LossPerOutput",
     "Weighed",
@@ -43,21 +50,6 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-# Compare each number of the output with one of the target.
-ELEMENTWISE = (
-    nn.BCELoss,
-    nn.BCEWithLogitsLoss,
-    nn.HingeEmbeddingLoss,
-    nn.HuberLoss,
-    nn.KLDivLoss,
-    nn.L1Loss,
-    nn.MSELoss,
-    nn.MultiLabelSoftMarginLoss,
-    nn.PoissonNLLLoss,
-    nn.SmoothL1Loss,
-    nn.SoftMarginLoss,
-)
-BY_CLASS = (nn.CrossEntropyLoss, nn.NLLLoss)
 _COMPILED = ("_torchdynamo_orig_callable", "_orig_mod")
 
 
@@ -105,7 +97,13 @@ class LossPerOutput(nn.Module):
         """Add up the losses."""
         return self.weigh(output, targets, _rows(output, targets, 1)).loss
 
-    def weigh(self, output: Any, targets: Sequence[torch.Tensor], rows: int) -> Weighed:
+    def weigh(
+        self,
+        output: Any,
+        targets: Sequence[torch.Tensor],
+        rows: int,
+        weights: torch.Tensor | None = None,
+    ) -> Weighed:
         """Add up the losses of so many rows, and say what the sum weighs."""
         outputs = output if isinstance(output, tuple | list) else (output,)
         if not len(outputs) == len(targets) == len(self.losses):
@@ -115,12 +113,13 @@ class LossPerOutput(nn.Module):
                 "Give as many losses as the model has outputs, and as many label columns.",
             )
         parts = [
-            _compare(loss, out, target, rows)
+            _compare(loss, out, target, rows, weights)
             for loss, out, target in zip(self.losses, outputs, targets, strict=True)
         ]
-        weights = {part.weight for part in parts}
-        known = all(part.known for part in parts) and len(weights) == 1
-        weight = weights.pop() if known else float(rows)
+        shares = {part.weight for part in parts}
+        known = all(part.known for part in parts) and len(shares) == 1
+        otherwise = float(rows if weights is None else weights.sum())
+        weight = shares.pop() if known else otherwise
         return Weighed(torch.stack([part.loss for part in parts]).sum(), weight, known)
 
 
@@ -135,7 +134,11 @@ def compute_loss(built: HasLoss, output: object, targets: Sequence[torch.Tensor]
 
 
 def weigh_loss(
-    built: HasLoss, output: Any, targets: Sequence[torch.Tensor], rows: int = 1
+    built: HasLoss,
+    output: Any,
+    targets: Sequence[torch.Tensor],
+    rows: int = 1,
+    weights: torch.Tensor | None = None,
 ) -> Weighed:
     """The loss of a batch, see `compute_loss`, and what it weighs in the mean over several batches.
 
@@ -148,31 +151,51 @@ def weigh_loss(
         output: Of the model.
         targets: Of the batch.
         rows: Of the batch, where no tensor tells.
+        weights: What each row weighs, shape (rows,); None for 1.
 
     Raises:
+        RowLossError: Rows have weights, and the loss is not one of rows.
         InputError: Rows would be compared with other rows, or the loss is not one number.
     """
     rows = _rows(output, targets, rows)
     if built.loss is None:
-        is_tensor = isinstance(output, torch.Tensor)
-        by_row = is_tensor and output.ndim > 0
-        found = Weighed(output.mean() if is_tensor else output, float(rows), by_row)
+        found = _is_loss(output, rows, weights)
     elif isinstance(built.loss, LossPerOutput):
-        found = built.loss.weigh(output, targets, rows)
+        found = built.loss.weigh(output, targets, rows, weights)
     elif isinstance(output, tuple | list):
-        found = _called(built.loss, tuple(output), tuple(targets), rows)
+        found = _called(built.loss, tuple(output), tuple(targets), rows, weights)
     else:
         target = targets[0] if len(targets) == 1 else side_by_side(targets)
-        found = _compare(built.loss, output, target, rows)
+        found = _compare(built.loss, output, target, rows, weights)
     loss = found.loss
     if not isinstance(loss, torch.Tensor) or loss.ndim:
         raise InputError(
-            "a loss that is one number for a batch, or its sum and its weight, as a tensor",
+            "a loss that is one number for a batch, its sum and its weight, or one number for each "
+            "row, as a tensor",
             f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__,
             "Take its mean.",
         )
     adds_up = getattr(built.loss, "reduction", "mean") == "sum"
     return Weighed(loss, 0.0) if adds_up else found
+
+
+def _is_loss(output: Any, rows: int, weights: torch.Tensor | None) -> Weighed:
+    """Of a model whose output is the loss."""
+    if not isinstance(output, torch.Tensor):
+        return Weighed(output, float(rows), known=False)
+    if weights is None:
+        return Weighed(output.mean(), float(rows), output.ndim > 0)
+    each = output.reshape(len(output), -1).mean(1) if output.ndim else output
+    return _weighted(answered(each, rows), weights)
+
+
+def _weighted(each: RowLosses, weights: torch.Tensor, *, adds_up: bool = False) -> Weighed:
+    """The mean of rows that have weights, or their sum."""
+    total = (weights.to(each.loss) * each.loss).sum()
+    weight = float((weights.double() * each.weight.double()).sum())
+    if adds_up:
+        return Weighed(total, weight)
+    return Weighed(total / weight if weight else total * 0.0, weight)
 
 
 def require_rows_aligned(call: Callable[..., Any], output: Any, target: Any) -> Any:
@@ -198,25 +221,37 @@ def say_unknown_weight() -> None:
     )
 
 
-def _compare(loss: Callable[..., Any], output: Any, target: Any, rows: int) -> Weighed:
+def _compare(
+    loss: Callable[..., Any], output: Any, target: Any, rows: int, weights: torch.Tensor | None
+) -> Weighed:
     if type(loss) not in ELEMENTWISE:
-        return _called(loss, (output,), (target,), rows)
+        return _called(loss, (output,), (target,), rows, weights)
     target = align(output, target)
     if target.shape != output.shape:
         raise misaligned(output, target)
+    if weights is not None:
+        return _called(loss, (output,), (target,), rows, weights)
     return Weighed(loss(output, target), float(rows))
 
 
 def _called(
-    loss: Callable[..., Any], outputs: tuple[Any, ...], targets: tuple[Any, ...], rows: int
+    loss: Callable[..., Any],
+    outputs: tuple[Any, ...],
+    targets: tuple[Any, ...],
+    rows: int,
+    weights: torch.Tensor | None,
 ) -> Weighed:
     """Call a loss that may do with outputs and targets what it likes."""
+    each = None if weights is None else row_losses(loss, outputs, targets, rows)
+    if weights is not None and each is not None:
+        adds_up = getattr(loss, "reduction", "mean") == "sum"
+        return _weighted(each, weights, adds_up=adds_up)
     if type(loss) in BY_CLASS and len(targets) == 1:
         return Weighed(loss(*outputs, *targets), _class_weight(loss, targets[0], rows))
     if type(loss).__module__.startswith("torch.nn."):
         return Weighed(loss(*outputs, *targets), float(rows))
     try:
-        return _watched(loss, outputs, targets, rows)
+        return _watched(loss, outputs, targets, rows, weights)
     except MisalignedError:
         if len(outputs) != 1 or len(targets) != 1:
             raise
@@ -225,15 +260,19 @@ def _called(
         target = align(outputs[0], targets[0])
         if target is targets[0]:
             raise
-        return _watched(loss, outputs, (target,), rows)
+        return _watched(loss, outputs, (target,), rows, weights)
 
 
 def _watched(
-    loss: Callable[..., Any], outputs: tuple[Any, ...], targets: tuple[Any, ...], rows: int
+    loss: Callable[..., Any],
+    outputs: tuple[Any, ...],
+    targets: tuple[Any, ...],
+    rows: int,
+    weights: torch.Tensor | None,
 ) -> Weighed:
     compared, wanted = list(_tensors(outputs)), list(_tensors(targets))
     if any(hasattr(loss, name) for name in _COMPILED):  # nothing inside can be watched
-        return _answer(loss(*outputs, *targets), None, rows)
+        return _answer(loss(*outputs, *targets), None, rows, weights)
     with warnings.catch_warnings(), LossWatch(compared, wanted, rows) as watch:
         warnings.filterwarnings("error", "Using a target size", UserWarning)
         try:
@@ -242,10 +281,14 @@ def _watched(
             if not compared or not wanted or "Using a target size" not in str(exc):
                 raise
             raise misaligned(compared[0], wanted[0]) from exc
-    return _answer(answer, watch.weight(answer), rows)
+    return _answer(answer, watch.weight(answer), rows, weights)
 
 
-def _answer(answer: Any, weight: float | None, rows: int) -> Weighed:
+def _answer(answer: Any, weight: float | None, rows: int, weights: torch.Tensor | None) -> Weighed:
+    if weights is not None:
+        return _weighted(answered(answer, rows), weights)
+    if isinstance(answer, torch.Tensor) and answer.shape == (rows,):
+        return Weighed(of_rows(answer).loss.mean(), float(rows))
     if isinstance(answer, tuple) and len(answer) == 2:
         return _own_answer(*answer)
     return Weighed(answer, float(rows) if weight is None else weight, weight is not None)

@@ -7,7 +7,24 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["evaluating"]
+__all__ = ["evaluating", "start_training"]
+
+
+def start_training(model: torch.nn.Module) -> None:
+    """Training mode, except for parts that are frozen: in evaluation mode, and not trained.
+
+    Their batch norms keep their statistics, and their dropout stays off. A part whose parameters
+    are trained is in evaluation mode by accident, as models are that were loaded from elsewhere.
+    """
+    still = [part for part in model.modules() if not part.training and _frozen(part)]
+    model.train()
+    for part in still:
+        part.eval()
+
+
+def _frozen(part: torch.nn.Module) -> bool:
+    own = list(part.parameters())
+    return bool(own) and not any(p.requires_grad for p in own)
 
 
 @contextmanager

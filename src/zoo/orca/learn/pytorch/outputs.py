@@ -11,6 +11,7 @@ import torch
 
 from zoo.cluster.ranks.carried import pickled
 from zoo.errors import InputError
+from zoo.orca.data.tensors.plan import TensorPlan
 from zoo.orca.learn.pytorch.batches import Batch
 from zoo.orca.learn.pytorch.modes import evaluating
 from zoo.orca.learn.pytorch.operator.scorer import make_scorer, score_batches
@@ -89,16 +90,16 @@ def evaluated(built: Built, metrics: Mapping[str, AnyMetric]) -> bytes:
     return pickled((built, dict(metrics)), "a model, loss and metrics")
 
 
-def evaluator(blob: bytes, features: int) -> TorchEvaluator:
+def evaluator(blob: bytes, plan: TensorPlan) -> TorchEvaluator:
     """Model, loss and metrics that were sent, in a process of their own.
 
     Args:
         blob: From `evaluated`.
-        features: How many of the arrays of a batch the model is called with.
+        plan: What the arrays of a batch are.
     """
     torch.set_num_threads(1)
     built, metrics = pickle.loads(blob)
-    return TorchEvaluator(built, metrics, features)
+    return TorchEvaluator(built, metrics, plan)
 
 
 class TorchEvaluator:
@@ -107,15 +108,15 @@ class TorchEvaluator:
     Args:
         built: Model and loss, or an operator.
         metrics: By name.
-        features: How many of the arrays of a batch the model is called with.
+        plan: What the arrays of a batch are.
     """
 
-    def __init__(self, built: Built, metrics: Mapping[str, AnyMetric], features: int) -> None:
-        self._built, self._features = built, features
+    def __init__(self, built: Built, metrics: Mapping[str, AnyMetric], plan: TensorPlan) -> None:
+        self._built, self._plan = built, plan
         self._scorer = make_scorer(built, metrics)
 
     def run(self, batches: Iterable[Sequence[np.ndarray]]) -> None:
-        """Score batches: an array for each feature, then one for each target."""
+        """Score batches: an array for each tensor of the plan."""
         if self._built.operator is not None:
             self._built.operator.start(self._built, train=False)
         self._built.model.eval()
@@ -123,8 +124,7 @@ class TorchEvaluator:
             score_batches(self._scorer, (self._batch(arrays) for arrays in batches))
 
     def _batch(self, arrays: Sequence[np.ndarray]) -> Batch:
-        given, cut = tuple(tensors(arrays)), self._features
-        return Batch(given[:cut], given[cut:], len(arrays[0]))
+        return Batch.of(self._plan, tensors(arrays), len(arrays[0]))
 
     def sums(self) -> Any:
         """What to add up with other parts of the data."""

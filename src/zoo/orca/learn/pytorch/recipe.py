@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zoo.orca.learn.pytorch.operator.host import OperatorHost
     from zoo.orca.learn.pytorch.training_operator import TrainingOperator
 
-__all__ = ["Built", "Recipe", "build", "float_dtype", "takes_one_input"]
+__all__ = ["Built", "Recipe", "build", "float_dtype", "not_trained", "takes_one_input"]
 
 _CPU = torch.device("cpu")
 
@@ -291,6 +291,13 @@ def _require_own_parameters(model: nn.Module, optimizer: Optimizer) -> None:
             "Make it from this very model: torch.optim.SGD(model.parameters(), ...), or give a "
             "function f(model, config).",
         )
+
+
+def not_trained(built: Built) -> list[str]:
+    """Parameters of the model that want gradients, and that its optimizer does not have."""
+    given = {id(p) for group in built.optimizer.param_groups for p in group["params"]}
+    named = built.model.named_parameters()
+    return [name for name, p in named if p.requires_grad and id(p) not in given]
 
 
 def _loss(loss: Any, config: dict[str, Any]) -> Callable[..., torch.Tensor] | None:

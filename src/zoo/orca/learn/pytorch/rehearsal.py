@@ -22,14 +22,11 @@ from torch import nn
 
 from zoo.errors import ColumnError
 from zoo.orca.data.tensors.plan import TensorPlan, TensorSpec
-from zoo.orca.learn.pytorch.losses import (
-    BY_CLASS,
-    ELEMENTWISE,
-    LossPerOutput,
-    weigh_loss,
-)
+from zoo.orca.learn.pytorch.losses import LossPerOutput, weigh_loss
 from zoo.orca.learn.pytorch.modes import evaluating
 from zoo.orca.learn.pytorch.recipe import Built, float_dtype
+from zoo.orca.learn.pytorch.row_losses import BY_CLASS, ELEMENTWISE, RowLossError
+from zoo.orca.learn.score.predict import Predictor
 
 __all__ = ["as_taken"]
 
@@ -54,13 +51,16 @@ _REMEDIES = {
 }
 
 
-def as_taken(built: Built, plan: TensorPlan, fixed: frozenset[str]) -> TensorPlan:
+def as_taken(
+    built: Built, plan: TensorPlan, fixed: frozenset[str], predictor: Predictor | None = None
+) -> TensorPlan:
     """The layout in which model and loss can take the tensors.
 
     Args:
         built: With its loss.
         plan: Features, and targets if there are any.
         fixed: Columns whose type the user has chosen.
+        predictor: Tried in the place of the model.
 
     Raises:
         ColumnError: No reading of the columns fits.
@@ -68,13 +68,21 @@ def as_taken(built: Built, plan: TensorPlan, fixed: frozenset[str]) -> TensorPla
     if built.operator is not None:  # the user's own code decides what is done with them
         return plan
     real = float_dtype(built.model)
-    plan = TensorPlan(plan.features, _labels(built.loss, plan.labels, fixed, real))
+    plan = replace(plan, labels=_labels(built.loss, plan.labels, fixed, real))
     if any(spec.shape is None or spec.dtype is None for spec in plan.features):
         return plan
-    features, output = _features(built.model, plan.features, fixed, real)
-    if output is None or not plan.labels or built.loss is None:
-        return TensorPlan(features, plan.labels)
-    return TensorPlan(features, _compared(built, output, plan.labels, fixed, real))
+    tried: Callable[[Sequence[np.ndarray]], Any]
+    tried = predictor or (lambda arrays: built.model(*map(torch.from_numpy, arrays)))
+    features, output = _features(built.model, tried, plan.features, fixed, real)
+    plan = replace(plan, features=features)
+    weights = None if plan.weight is None else torch.ones(_ROWS)
+    if output is None or (built.loss is None and weights is None):
+        return plan
+    if built.loss is None:
+        weigh_loss(built, output, (), _ROWS, weights)
+    if built.loss is None or not plan.labels:
+        return plan
+    return replace(plan, labels=_compared(built, output, plan.labels, weights, fixed, real))
 
 
 def _labels(
@@ -97,12 +105,16 @@ def _label(loss: Any, spec: TensorSpec, fixed: frozenset[str], real: str) -> Ten
 
 
 def _features(
-    model: nn.Module, features: tuple[TensorSpec, ...], fixed: frozenset[str], real: str
+    model: nn.Module,
+    call: Callable[[Sequence[np.ndarray]], Any],
+    features: tuple[TensorSpec, ...],
+    fixed: frozenset[str],
+    real: str,
 ) -> tuple[tuple[TensorSpec, ...], Any]:
     """Features as the model takes them, and its output for a few rows; None if it is not known."""
     failed: list[BaseException] = []
     for tried in _readings(features, partial(_of_features, fixed=fixed, real=real)):
-        output, error = _attempt(model, tried)
+        output, error = _attempt(model, call, tried)
         if error is None:
             return tried, output
         failed.append(error)
@@ -111,9 +123,18 @@ def _features(
 
 
 def _compared(
-    built: Built, output: Any, labels: tuple[TensorSpec, ...], fixed: frozenset[str], real: str
+    built: Built,
+    output: Any,
+    labels: tuple[TensorSpec, ...],
+    weights: torch.Tensor | None,
+    fixed: frozenset[str],
+    real: str,
 ) -> tuple[TensorSpec, ...]:
-    """Targets as another loss takes them."""
+    """Targets as another loss takes them.
+
+    Raises:
+        RowLossError: Rows have weights, and it is not one of rows.
+    """
     failed: list[BaseException] = []
     try:  # a loss may count its calls
         built = replace(built, loss=copy.deepcopy(built.loss))
@@ -124,7 +145,10 @@ def _compared(
             return labels
         try:
             with torch.no_grad():
-                weigh_loss(built, output, _rows(tried), _ROWS)
+                targets = [torch.from_numpy(rows) for rows in _rows(tried)]
+                weigh_loss(built, output, targets, _ROWS, weights)
+        except RowLossError:
+            raise
         except (Exception, SystemExit) as exc:  # noqa: BLE001 - the user's own loss
             failed.append(exc)
         else:
@@ -133,11 +157,13 @@ def _compared(
     return labels
 
 
-def _attempt(model: nn.Module, features: Sequence[TensorSpec]) -> tuple[Any, BaseException | None]:
+def _attempt(
+    model: nn.Module, call: Callable[[Sequence[np.ndarray]], Any], features: Sequence[TensorSpec]
+) -> tuple[Any, BaseException | None]:
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         with evaluating(model), torch.random.fork_rng(devices=[]):
-            output = model(*_rows(features))
+            output = call(_rows(features))
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - the user's own model
         return None, exc
     finally:
@@ -145,14 +171,14 @@ def _attempt(model: nn.Module, features: Sequence[TensorSpec]) -> tuple[Any, Bas
             for buffer, value in before:
                 buffer.copy_(value)
     first = output[0] if isinstance(output, tuple | list) and output else output
-    if isinstance(first, torch.Tensor) and first.ndim and len(first) != _ROWS:
+    if isinstance(first, torch.Tensor | np.ndarray) and first.ndim and len(first) != _ROWS:
         return None, ValueError("rows were taken for columns")
     return output, None
 
 
-def _rows(specs: Sequence[TensorSpec]) -> list[torch.Tensor]:
+def _rows(specs: Sequence[TensorSpec]) -> list[np.ndarray]:
     """Rows of zeros; any number would do where only types and shapes are asked for."""
-    return [torch.from_numpy(np.zeros((_ROWS, *(s.shape or ())), s.dtype)) for s in specs]
+    return [np.zeros((_ROWS, *(s.shape or ())), s.dtype) for s in specs]
 
 
 def _readings(

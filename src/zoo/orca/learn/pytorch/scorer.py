@@ -114,7 +114,7 @@ class Scorer:
         output = self._built.model(*batch.features)
         self._sums[0] += batch.rows
         if self._built.loss is not None:
-            found = weigh_loss(self._built, output, batch.targets, batch.rows)
+            found = weigh_loss(self._built, output, batch.targets, batch.rows, batch.weights)
             loss, weight = found.loss.item(), found.weight
             if getattr(self._built.loss, "reduction", "mean") == "sum":
                 weight, loss = float(batch.rows), loss / batch.rows

@@ -43,6 +43,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from zoo.errors import InputError
 from zoo.orca.learn.pytorch.losses import compute_loss
+from zoo.orca.learn.pytorch.modes import start_training
 
 __all__ = ["Parts", "Stepper", "TrainingOperator", "WeightedMeans", "split_batch"]
 
@@ -148,7 +149,7 @@ class TrainingOperator:
             `train_batch` returned are averaged without it.
         """
         for model in self.models:
-            model.train()
+            start_training(model)
         means = WeightedMeans()
         for index, batch in enumerate(iterator, info.get("first_batch", 0)):
             place = {"batch_idx": index, "global_step": self.global_step}

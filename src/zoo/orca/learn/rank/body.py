@@ -61,9 +61,10 @@ def _begun(member: Member, state: State) -> EpochStats | None:
     facts = state.extras.get("begun")
     if not facts:
         return None
-    stats = EpochStats(**facts)
+    # Snapshots of earlier versions counted losses by rows.
+    stats = EpochStats(**{"weight": facts["rows"], "own_weight": facts["own_rows"], **facts})
     if member.rank:
-        stats.own_rows, stats.own_loss_sum = 0, 0.0
+        stats.own_rows, stats.own_weight, stats.own_loss_sum = 0, 0.0, 0.0
     return stats
 
 

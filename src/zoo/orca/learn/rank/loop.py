@@ -174,13 +174,11 @@ class Loop:
             member.held = True
             if batch is not ended:
                 stats.own_rows += int(own_rows)
-                stats.own_loss_sum += loss / weight * own_rows if weight else 0.0
-            if rows := sums.rows:
+                stats.own_weight += weight
+                stats.own_loss_sum += loss
+            if sums.rows:
                 learner.update(sums)
-                stats.steps += 1
-                stats.rows += rows
-                stats.last_loss = sums.loss
-                stats.loss_sum += stats.last_loss * rows
+                stats.took(sums)
             at.step += 1
             at.iteration += 1
             now = clock()

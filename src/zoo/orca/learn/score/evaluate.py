@@ -15,14 +15,15 @@ import pyarrow as pa
 
 from zoo.cluster.ranks.carried import carry, raise_carried
 from zoo.errors import InputError
-from zoo.orca.data.tensors.flaws import Flaw, raise_flaws
+from zoo.orca.data.tensors.flaws import Flaw, raise_flaws, raise_weightless
+from zoo.orca.data.tensors.plan import TensorPlan
 
 if TYPE_CHECKING:
     from zoo.orca.data.tensors.rows import Pieces
 
 __all__ = ["PART_SCHEMA", "Evaluator", "SentEvaluator", "score_part", "sums_of"]
 
-PART_SCHEMA = "sums string, flaws string, error binary, facts string, place string"
+PART_SCHEMA = "sums string, flaws string, remarks string, error binary, facts string, place string"
 """What `score_part` gives back, as Spark's DDL."""
 
 
@@ -30,7 +31,7 @@ class Evaluator(Protocol):
     """A model, its loss and metrics, in a framework."""
 
     def run(self, batches: Iterable[Sequence[np.ndarray]]) -> None:
-        """Score batches: an array for each feature, then one for each target."""
+        """Score batches: an array for each tensor of the plan."""
 
     def sums(self) -> Any:
         """What to add up with other parts, for json; its first entry begins with the rows."""
@@ -42,12 +43,11 @@ class SentEvaluator:
 
     Attributes:
         blob: As they are now.
-        open: Of their framework: makes an evaluator of the blob and of how many of the arrays are
-            features.
+        open: Of their framework: makes an evaluator of the blob, for batches of such a plan.
     """
 
     blob: bytes
-    open: Callable[[bytes, int], Evaluator]
+    open: Callable[[bytes, TensorPlan], Evaluator]
 
 
 def score_part(
@@ -73,7 +73,8 @@ def score_part(
         error, said = carry(exc)
         facts = json.dumps(said)
     flaws = json.dumps([asdict(flaw) for flaw in pieces.flaws.values()])
-    values = [sums, flaws, error, facts, place]
+    remarks = json.dumps([asdict(remark) for remark in pieces.remarks.values()])
+    values = [sums, flaws, remarks, error, facts, place]
     names = [part.split()[0] for part in PART_SCHEMA.split(", ")]
     return pa.RecordBatch.from_pydict({n: [v] for n, v in zip(names, values, strict=True)})
 
@@ -91,7 +92,7 @@ def sums_of(parts: Sequence[Mapping[str, Any]]) -> list[Any]:
         parts: From `score_part`.
 
     Raises:
-        ColumnError: Cells cannot become numbers.
+        ColumnError: Cells cannot become numbers, or no row weighs anything.
         InputError: There are no rows.
         Exception: Whatever model, loss or metrics raised, as its own type.
     """
@@ -100,8 +101,10 @@ def sums_of(parts: Sequence[Mapping[str, Any]]) -> list[Any]:
             raise_carried(bytes(part["error"]), json.loads(part["facts"]), part["place"])
     raise_flaws([Flaw(**flaw) for part in parts for flaw in json.loads(part["flaws"])])
     sums = [json.loads(part["sums"]) for part in parts]
-    if not sum(s[0][0] for s in sums):
+    rows = int(sum(s[0][0] for s in sums))
+    if not rows:
         raise InputError(
             "rows to evaluate", "data with zero rows", "Check the filters and joins before it."
         )
+    raise_weightless([Flaw(**r) for part in parts for r in json.loads(part["remarks"])], rows)
     return sums

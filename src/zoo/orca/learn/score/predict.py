@@ -6,12 +6,14 @@ Of the framework only a `Predictor` is known: arrays in, arrays out.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from zoo.errors import InputError
 from zoo.orca.data.tensors.decode import PlanDecoder
@@ -19,11 +21,13 @@ from zoo.orca.data.tensors.flaws import raise_flaws
 from zoo.orca.data.tensors.plan import TensorPlan
 
 __all__ = [
+    "Faults",
     "Kind",
     "Kinds",
     "Outputs",
     "Predictor",
     "SentModel",
+    "Tried",
     "arrow_type",
     "joined",
     "kinds_of",
@@ -32,6 +36,8 @@ __all__ = [
     "prediction_kinds",
     "with_prediction",
 ]
+
+_log = logging.getLogger(__name__)
 
 Outputs = np.ndarray | list[np.ndarray] | dict[str, np.ndarray]
 """Of a model: one output, several, or several with names; rows in front."""
@@ -49,6 +55,30 @@ _WIDER = {
     pa.uint32(): pa.int64(),
     pa.float16(): pa.float32(),
 }
+
+
+class Tried:
+    """A predictor that remembers what it said of the rows before.
+
+    Args:
+        predictor: Says it.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self._seen: tuple[Any, Outputs] | None = None
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> Outputs:
+        """Predict."""
+        outputs = self._predictor(arrays)
+        self._seen = ([(a.dtype.name, a.shape[1:]) for a in arrays], outputs)
+        return outputs
+
+    def of_zeros(self, plan: TensorPlan) -> Outputs:
+        """What it says of made-up rows, which it may have seen when the plan was made."""
+        if self._seen is not None and self._seen[0] == [(t.dtype, t.shape) for t in plan.features]:
+            return self._seen[1]
+        return self([np.zeros((2, *(t.shape or ())), dtype=t.dtype) for t in plan.features])
 
 
 @dataclass(frozen=True)
@@ -75,6 +105,19 @@ class Kind:
 
     dtype: str
     dims: int
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What becomes of rows that cannot be predicted: an error, or a prediction that is null.
+
+    Attributes:
+        nulls: Those with a null among their features have none.
+        errors: Nor have those that fail in any way.
+    """
+
+    nulls: bool = False
+    errors: bool = False
 
 
 Kinds = Kind | list[Kind] | dict[str, Kind]
@@ -111,32 +154,61 @@ def _kind(output: np.ndarray) -> Kind:
 
 
 def prediction_kinds(
-    predictor: Predictor, plan: TensorPlan, sample: Callable[[], pa.Table]
+    predictor: Predictor,
+    plan: TensorPlan,
+    sample: Callable[[], pa.Table],
+    faults: Faults = Faults(),  # noqa: B008 - it is frozen
 ) -> Kinds:
-    """What a model's outputs of one row are. The model is called once.
+    """What a model's outputs of one row are. The model is called once, if it was not before.
 
     Args:
         predictor: The model.
         plan: The features.
-        sample: Gives a row or two of the columns; called only when the plan does not know the
-            shapes, or when the model cannot take zeros.
+        sample: Gives some rows of the columns; called only when the plan does not know the shapes,
+            or when the model cannot take zeros.
+        faults: What becomes of rows that cannot be predicted.
 
     Raises:
         ColumnError: Cells of the sample cannot become numbers.
         Exception: Whatever the model raises.
     """
     if all(t.shape is not None and t.dtype is not None for t in plan.features):
-        zeros = [np.zeros((2, *(t.shape or ())), dtype=t.dtype) for t in plan.features]
         with contextlib.suppress(Exception):  # zeros are a guess; the frame's own rows decide
-            return kinds_of(predictor(zeros))
-    table = sample()
-    if not table.num_rows:
-        return Kind("float32", 0)
-    decoder = PlanDecoder(plan)
-    for arrays in decoder.pieces(table.combine_chunks().to_batches()[0]):
-        return kinds_of(predictor(arrays))
-    raise_flaws(list(decoder.flaws.values()))
-    raise AssertionError("rows, and neither arrays nor flaws of them")
+            tried = predictor if isinstance(predictor, Tried) else Tried(predictor)
+            return kinds_of(tried.of_zeros(plan))
+    table = sample().combine_chunks()
+    rows = [batch for batch in table.to_batches() if batch.num_rows]
+    if faults.nulls or faults.errors:
+        rows = [b.slice(i, 1) for b in map(_whole_rows, rows) for i in range(b.num_rows)]
+    for batch in rows:
+        decoder = PlanDecoder(plan)
+        try:
+            for arrays in decoder.pieces(batch):
+                return kinds_of(predictor(arrays))
+            raise_flaws(list(decoder.flaws.values()))
+        except Exception:
+            if not faults.errors:
+                raise
+    return Kind("float32", 0)
+
+
+def _whole_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows that hold no null."""
+    return batch.filter(pa.array(~_holes(batch)))
+
+
+def _holes(batch: pa.RecordBatch) -> np.ndarray:
+    """Which rows hold a null, in a column or inside an array."""
+    found = np.zeros(batch.num_rows, dtype=bool)
+    for column in batch.columns:
+        found |= column.is_null().to_numpy(zero_copy_only=False)
+        values, owner = column, np.arange(batch.num_rows)
+        while pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+            lengths = pc.fill_null(pc.list_value_length(values), 0)
+            owner = np.repeat(owner, lengths.to_numpy(zero_copy_only=False))
+            values = values.flatten()
+            found[owner[values.is_null().to_numpy(zero_copy_only=False)]] = True
+    return found
 
 
 def outputs_of(
@@ -193,7 +265,12 @@ def _squeezed(output: np.ndarray) -> np.ndarray:
 
 
 def predict_arrow(
-    predictor: Predictor, decoder: PlanDecoder, batch: pa.RecordBatch, kinds: Kinds, batch_size: int
+    predictor: Predictor,
+    decoder: PlanDecoder,
+    batch: pa.RecordBatch,
+    kinds: Kinds,
+    batch_size: int,
+    faults: Faults = Faults(),  # noqa: B008 - it is frozen
 ) -> pa.Array:
     """The outputs of the rows of an Arrow batch, as a column.
 
@@ -203,16 +280,43 @@ def predict_arrow(
         batch: Their columns.
         kinds: From `prediction_kinds`.
         batch_size: Rows that the model sees at once.
+        faults: What becomes of rows that cannot be predicted.
 
     Raises:
         ColumnError: Cells cannot become numbers.
         InputError: The outputs are not of these kinds.
     """
-    if not batch.num_rows:
-        return pa.array([], arrow_type(kinds))
-    outputs = outputs_of(predictor, decoder.pieces(batch), batch_size)
-    raise_flaws(list(decoder.flaws.values()))
-    return _to_arrow(joined(outputs, batch.num_rows), kinds)
+
+    def column(rows: pa.RecordBatch) -> pa.Array:
+        if not rows.num_rows:
+            return pa.array([], arrow_type(kinds))
+        outputs = outputs_of(predictor, decoder.pieces(rows), batch_size)
+        flaws = list(decoder.flaws.values())
+        decoder.flaws.clear()  # other rows may do
+        raise_flaws(flaws)
+        return _to_arrow(joined(outputs, rows.num_rows), kinds)
+
+    predict = column if not faults.errors else lambda rows: _or_null(column, rows, kinds)
+    holes = _holes(batch) if faults.nulls else np.zeros(0, dtype=bool)
+    if not holes.any():
+        return predict(batch)
+    found = predict(batch.filter(pa.array(~holes)))
+    return found.take(pa.array(np.cumsum(~holes) - 1, mask=holes))
+
+
+def _or_null(
+    column: Callable[[pa.RecordBatch], pa.Array], rows: pa.RecordBatch, kinds: Kinds
+) -> pa.Array:
+    """The column of rows, with nulls for those that fail: halves are tried, and halves of them."""
+    try:
+        return column(rows)
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the row has no prediction
+        if rows.num_rows == 1:
+            _log.warning("a row has no prediction: %s: %s", type(exc).__name__, exc)
+            return pa.nulls(1, arrow_type(kinds))
+    half = rows.num_rows // 2
+    parts = (rows.slice(0, half), rows.slice(half))
+    return pa.concat_arrays([_or_null(column, part, kinds) for part in parts])
 
 
 def arrow_type(kinds: Kinds) -> pa.DataType:

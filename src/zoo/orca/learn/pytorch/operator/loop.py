@@ -154,7 +154,9 @@ class OperatorLoop(Loop):
         sums.set(rows, numbers.weight if numbers.sums else 0.0, loss)
         sums.vote(stop=self._observer.wants_stop, leave=member.asked_to_leave)
         stats.own_rows += rows
-        stats.own_loss_sum += rows * loss / numbers.weight if numbers.weight else 0.0
+        if numbers.weight:
+            stats.own_weight += rows
+            stats.own_loss_sum += rows * loss / numbers.weight
         self._now("waiting for other ranks")
         try:
             self._agree(numbers.sums, done)
@@ -178,6 +180,7 @@ class OperatorLoop(Loop):
         stats.rows += rows
         if sums.weight:
             stats.last_loss = sums.loss
+            stats.weight += rows
             stats.loss_sum += sums.loss * rows
 
     def _agree(self, told: Mapping[str, float], done: bool) -> None:
@@ -226,6 +229,7 @@ class OperatorLoop(Loop):
             of = [(w, numbers[name]) for w, numbers in parts if name in numbers]
             mean = sum(w * value for w, value in of) / sum(w for w, _ in of)
             if name == "train_loss":
+                stats.weight += rows
                 stats.loss_sum += mean * rows
                 stats.last_loss = mean
             elif name.startswith("last_"):
