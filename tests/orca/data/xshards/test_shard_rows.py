@@ -8,6 +8,7 @@ import pytest
 from zoo.errors import ColumnError, ContractError, InputError
 from zoo.orca.data.tensors.ingest import ingest
 from zoo.orca.data.tensors.plan_columns import plan_columns
+from zoo.orca.data.tensors.row_weights import ClassWeights, RowWeights, weigh
 from zoo.orca.data.tensors.tensor_shard import open_tensors
 from zoo.orca.data.xshards.jobs import map_shards
 from zoo.orca.data.xshards.shard_rows import (
@@ -35,7 +36,7 @@ def parts(spark):
 def layout_of(shard):
     x, y = dict_arrays(shard)
     facts = [[(n, a.dtype.name, a.shape[1:]) for n, a in part] for part in (x, y)]
-    return facts[0], facts[1] or None
+    return facts[0], facts[1] or None, [key for key in shard if key not in ("x", "y")]
 
 
 def pieces_of(*shards, like=SHARD, float_dtype="float32"):
@@ -249,3 +250,40 @@ def test_cached_shards_are_ingested_once(parts):
     again = ingest(rows, plan)
     assert again is not first
     again.release()
+
+
+# Weights
+
+
+def weights_of(*shards, classes=None):
+    facts, weights = layout_of(shards[0]), RowWeights("w", classes)
+    plan = weigh(plan_dicts(facts, "float32", need_labels=True, weight="w"), weights)
+    pieces = ArrayPieces(plan, shards)
+    found = [plan.split(arrays)[2].prod(axis=1).tolist() for arrays in pieces]
+    return found, {flaw.kind: flaw.rows for flaw in pieces.flaws.values()}
+
+
+def test_weights_are_an_array_of_the_dict_times_those_of_classes():
+    shard = {"x": np.ones((3, 2)), "y": np.arange(3), "w": np.array([[1], [0], [2]])}
+    assert weights_of(shard, classes=ClassWeights((2.0,), (5.0,))) == ([[1.0, 0.0, 10.0]], {})
+
+
+@pytest.mark.parametrize(
+    ("weights", "kind"),
+    [
+        (np.array([1.0, -1.0, np.nan]), {"weight": 2}),
+        (np.ones(2), {"layout": 3}),
+        (np.ones((3, 2)), {"layout": 3}),
+        ([1.0, 1.0, 1.0], {"layout": 3}),
+        (None, {"layout": 3}),
+    ],
+)
+def test_what_is_no_weight_is_counted(weights, kind):
+    good = {"x": np.ones((3, 2)), "y": np.arange(3), "w": np.ones(3)}
+    found, flaws = weights_of(good, {**good, "w": weights})
+    assert (found, flaws) == ([[1.0] * 3], kind)
+
+
+def test_weights_have_to_be_there():
+    with pytest.raises(ContractError, match=r"under 'v'; received the other keys \['w'\]"):
+        plan_dicts(layout_of({**SHARD, "w": FLOATS}), "float32", need_labels=False, weight="v")

@@ -183,7 +183,9 @@ def test_statistics_are_means_over_rows(member: Member) -> None:
 def test_loop_goes_on_inside_an_epoch(member: Member) -> None:
     whole = loop_of(member, FOUR)
     whole.run(2)
-    begun = EpochStats(2, steps=2, rows=3, loss_sum=6.0, own_rows=3, own_loss_sum=6.0)
+    begun = EpochStats(
+        2, steps=2, rows=3, weight=3.0, loss_sum=6.0, own_rows=3, own_weight=3.0, own_loss_sum=6.0
+    )
     loop = loop_of(member, FOUR, at=Position(1, 2, 6), begun=begun)
     loop.run(2)
     assert loop._feed.asked == [(1, 2)]
