@@ -98,7 +98,6 @@ class Inputs:
             raise ContractError(
                 f"{what} data", "None", "Pass a DataFrame, XShards or a data creator."
             )
-        if isinstance(data, SparkXShards):
         frame: DataFrame | None = None
         if not isinstance(data, SparkXShards):
             frame = self._ready(data, columns, use)
@@ -113,7 +112,7 @@ class Inputs:
     def _ready(
         self, data: Any, columns: tuple[Columns | None, Columns | None], use: Use
     ) -> DataFrame:
-        """A frame with the columns that the stages make, which are fitted where it is trained on."""
+        """A frame with the columns of the stages, which training fits."""
         if use == "train":
             labels = list(flat_names(self.filled(columns)[1:]))
             data = self._given(data, columns).spark
