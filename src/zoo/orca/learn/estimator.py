@@ -25,16 +25,16 @@ from zoo.orca.learn.driver.keeper import FitKeeper
 from zoo.orca.learn.driver.prediction import (
     predict_frame,
     predict_shards,
-    sample_of,
+    require_predictable,
     with_names,
 )
 from zoo.orca.learn.driver.rounds import Trained
-from zoo.orca.learn.framework import Recipe
+from zoo.orca.learn.framework import Framework, Recipe
 from zoo.orca.learn.history import History
 from zoo.orca.learn.loggers import Logger
 from zoo.orca.learn.order import LoaderSource, Order, SnapshotOrder
 from zoo.orca.learn.recovery import Recovery
-from zoo.orca.learn.score.predict import Faults, Tried, prediction_kinds
+from zoo.orca.learn.score.predict import Faults, Tried
 from zoo.orca.learn.steps import EpochStats, validation_name
 from zoo.orca.learn.tensorboard import TensorBoardSummary
 from zoo.orca.learn.trained_estimator import TrainedEstimator
@@ -136,11 +136,9 @@ class SparkEstimator(TrainedEstimator):
                 the interrupted fit began. `"epoch"` goes back to the newest snapshot between two
                 epochs. Without a snapshot the fit begins from scratch.
             sample_weight_col: A column, or a key of dicts, with what each row weighs, 0 or more:
-                losses become sum(weight * loss) / sum(weight) over the rows of a step, those of
-                validation data too.
-            class_weight: What the rows of each class weigh besides, in training:
-                `{0: 1.0, 1: 5.0}`, 1 where a class is not named; or `"balanced"`:
-                rows / (classes * rows of the class).
+                losses become sum(weight * loss) / sum(weight), those of validation data too.
+            class_weight: What rows weigh besides, in training: `{0: 1.0, 1: 5.0}`, 1 for other
+                classes; or `"balanced"`: rows / (classes * rows of the class).
 
         Returns:
             One dict for each epoch: `epoch`, `batch_count`, `num_samples`, `train_loss`,
@@ -167,7 +165,8 @@ class SparkEstimator(TrainedEstimator):
         if self._training.fresh:
             for doubt in self._recipe.doubts(labels=label_cols is not None):
                 _log.warning("%s", doubt)
-        inputs = self._weighing(sample_weight_col, class_weight)
+        weights = RowWeights(sample_weight_col, checked_classes(class_weight))
+        inputs = _weighing(self._inputs, weights, self._framework, self._built)
         source = inputs.source(data, columns, batch_size, "training", use="train")
         checked = None
         if validation_data is not None:
@@ -250,15 +249,12 @@ class SparkEstimator(TrainedEstimator):
         if num_steps is not None:
             require_count("num_steps", num_steps)
         info = _checked_info(info)
-        inputs = self._weighing(sample_weight_col, None)
+        weights = RowWeights(sample_weight_col)
+        inputs = _weighing(self._inputs, weights, self._framework, self._built)
         source = inputs.source(data, (feature_cols, label_cols), batch_size, "evaluation")
         metrics = self._framework.metrics(self._metrics)
         if isinstance(source, LoaderSource):
-            if num_steps is not None:
-                raise InputError(
-                    "num_steps with a DataFrame or XShards", "num_steps with a data creator",
-                    "Let the creator return a shorter dataset.",
-                )  # fmt: skip
+            _require_no_steps(num_steps)
             order = replace(self._order(self._training.state()), info=info)
             sums = evaluate_on_ranks(launcher_for("spark"), self._crew, source, order)
         else:
@@ -292,10 +288,9 @@ class SparkEstimator(TrainedEstimator):
                 loss that the estimator has: logits become probabilities, or class numbers from 0.
             classes: Their names, in order: `prediction` is the name of the class. None takes the
                 texts that `preprocess` has made the numbers of.
-            on_null: `"null"` gives rows of frames with a null among their features a prediction
+            on_null: `"null"`: rows of frames with a null among their features get a prediction
                 that is null, instead of an error when the frame is computed.
-            on_error: `"null"` gives one to rows that fail in any way, such as images that cannot
-                be decoded; the logs of the tasks say why.
+            on_error: `"null"`: so do rows that fail in any way; the logs of the tasks say why.
 
         Returns:
             The same kind as `data`, with its own columns and `prediction`: a number of the output's
@@ -310,13 +305,8 @@ class SparkEstimator(TrainedEstimator):
                 cannot be a column.
         """
         require_count("batch_size", batch_size)
-        if callable(data):
-            raise InputError(
-                "a Spark DataFrame, XShards, a pandas DataFrame or a pyarrow.Table to predict on",
-                "a function",
-                "Rows of a data creator have no place for a prediction.",
-            )
-        faults = _faults(on_null, on_error)
+        faults = Faults.of(on_null, on_error)
+        require_predictable(data, faults)
         if self._training.fresh and self._recipe.makes_weights:
             _log.warning(
                 "predict before fit or load: the model has the weights that it was made with"
@@ -329,17 +319,11 @@ class SparkEstimator(TrainedEstimator):
         here, columns = Tried(predictor), (feature_cols, None)
         inputs = replace(self._inputs, as_taken=partial(self._inputs.as_taken, predictor=here))
         if isinstance(data, SparkXShards):
-            if faults != Faults():
-                raise InputError(
-                    "a frame for on_null='null' or on_error='null'", "XShards",
-                    "Arrays have no place for a null: use shards.to_spark_df(), or filter rows.",
-                )  # fmt: skip
             rows, plan = inputs.shards(data, columns, need_labels=False)
             return predict_shards(rows, model, plan, batch_size, classes)
         frame, ready = inputs.frame(data, columns, need_labels=False, streams=True)
         plan = inputs.layout(ready.schema, columns, need_labels=False)
-        kinds = prediction_kinds(here, plan, sample_of(ready, plan, faults), faults)
-        scored = predict_frame(ready, model, plan, kinds, batch_size, faults)
+        scored = predict_frame(ready, model, plan, here, batch_size, faults)
         scored = scored.drop(*set(ready.columns).difference(frame.spark.columns))
         return frame.restore(scored if classes is None else with_names(scored, classes))
 
@@ -351,13 +335,6 @@ class SparkEstimator(TrainedEstimator):
             metrics=self._framework.metrics(self._metrics),
             seed=int(self._recipe.config.get("seed", 0)),
         )
-
-    def _weighing(self, column: str | None, classes: Any) -> Inputs:
-        """How data is laid out whose rows have weights."""
-        weights = RowWeights(column, checked_classes(classes))
-        if weights != RowWeights():
-            self._framework.require_row_losses(self._built)
-        return replace(self._inputs, weights=weights)
 
     @property
     def _inputs(self) -> Inputs:
@@ -381,11 +358,11 @@ def _checked_info(info: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(info or {})
 
 
-def _faults(on_null: str, on_error: str) -> Faults:
-    for name, value, usual in (("on_null", on_null, "error"), ("on_error", on_error, "raise")):
-        if value not in (usual, "null"):
-            raise InputError(f"{name} as {usual!r} or 'null'", repr(value), "Choose one.")
-    return Faults(on_null == "null", on_error == "null")
+def _weighing(inputs: Inputs, weights: RowWeights, framework: Framework, built: Any) -> Inputs:
+    """How data is laid out whose rows have weights."""
+    if weights != RowWeights():
+        framework.require_row_losses(built)
+    return replace(inputs, weights=weights)
 
 
 def _batch_size(data: Any, given: int | None) -> int:
@@ -398,6 +375,14 @@ def _batch_size(data: Any, given: int | None) -> int:
     if given not in (None, _BATCH_SIZE, own):
         _log.warning("batch_size=%r: not used, as the loader has its own batches", given)
     return own
+
+
+def _require_no_steps(num_steps: int | None) -> None:
+    if num_steps is not None:
+        raise InputError(
+            "num_steps with a DataFrame or XShards", "num_steps with a data creator",
+            "Let the creator return a shorter dataset.",
+        )  # fmt: skip
 
 
 def require_count(name: str, value: object) -> None:

@@ -46,21 +46,41 @@ from zoo.orca.learn.score.predict import (
     arrow_type,
     outputs_of,
     predict_arrow,
+    prediction_kinds,
     with_prediction,
 )
 
-__all__ = ["predict_frame", "predict_shards", "sample_of", "with_names"]
+__all__ = ["predict_frame", "predict_shards", "require_predictable", "with_names"]
 
 _NAME = "prediction"
 # Of which the first is tried that can be predicted.
 _TRIED_ROWS = 20
 
 
+def require_predictable(data: Any, faults: Faults) -> None:
+    """Refuse data with no place for a prediction, or for one that is null.
+
+    Raises:
+        InputError: It has none.
+    """
+    if callable(data) and not isinstance(data, DataFrame):
+        raise InputError(
+            "a Spark DataFrame, XShards, a pandas DataFrame or a pyarrow.Table to predict on",
+            "a function",
+            "Rows of a data creator have no place for a prediction.",
+        )
+    if isinstance(data, SparkXShards) and faults != Faults():
+        raise InputError(
+            "a frame for on_null='null' or on_error='null'", "XShards",
+            "Arrays have no place for a null: use shards.to_spark_df(), or filter the rows.",
+        )  # fmt: skip
+
+
 def predict_frame(
     frame: DataFrame,
     model: SentModel,
     plan: TensorPlan,
-    kinds: Kinds,
+    here: Predictor,
     batch_size: int,
     faults: Faults = Faults(),  # noqa: B008 - it is frozen
 ) -> DataFrame:
@@ -70,10 +90,11 @@ def predict_frame(
         frame: Whose columns are read.
         model: Gives the output for each row.
         plan: The features.
-        kinds: Of its outputs.
+        here: The same model on the driver, to learn the type of the column from.
         batch_size: Rows that the model sees at once.
         faults: What becomes of rows that cannot be predicted.
     """
+    kinds = prediction_kinds(here, plan, _sample_of(frame, plan, faults), faults)
     blob, open_model = frame.sparkSession.sparkContext.broadcast(model.blob), model.open
     key, names = uuid.uuid4().hex, plan.columns
 
@@ -115,7 +136,7 @@ def _as_vectors(column: Column, kinds: Kinds) -> Column:
     return column
 
 
-def sample_of(frame: DataFrame, plan: TensorPlan, faults: Faults) -> Callable[[], pa.Table]:
+def _sample_of(frame: DataFrame, plan: TensorPlan, faults: Faults) -> Callable[[], pa.Table]:
     """Gives a few rows, where the layout alone does not tell what the model will return.
 
     Args:

@@ -16,11 +16,12 @@ from zoo.cluster.ranks.member import Member
 from zoo.errors import InputError
 from zoo.orca.data.tensors.plan import TensorPlan
 from zoo.orca.learn.framework import Feed, Learner, Place, State
-from zoo.orca.learn.order import Order, Source
-from zoo.orca.learn.pytorch.batches import on_device, open_source
+from zoo.orca.learn.order import Order, Source, TensorSource
+from zoo.orca.learn.pytorch.batches import TensorBatches, on_device
 from zoo.orca.learn.pytorch.device import choose_device
-from zoo.orca.learn.pytorch.given_loader import GivenLoader
 from zoo.orca.learn.pytorch.late_compiler import put_off_compiler
+from zoo.orca.learn.pytorch.loading.given_loader import GivenLoader
+from zoo.orca.learn.pytorch.loading.loader_batches import open_loader
 from zoo.orca.learn.pytorch.losses import LossPerOutput
 from zoo.orca.learn.pytorch.modes import evaluating
 from zoo.orca.learn.pytorch.operator.host import add_operator, predicting, replaces
@@ -43,6 +44,7 @@ from zoo.orca.learn.pytorch.row_losses import require_row_losses
 from zoo.orca.learn.pytorch.scorer import AnyMetric, Scorer, running_metrics
 from zoo.orca.learn.pytorch.state import apply_state, read_state, settings_of, write_state
 from zoo.orca.learn.rank.loop import Loop
+from zoo.orca.learn.rank.opening import open_feed
 from zoo.orca.learn.score.evaluate import SentEvaluator
 from zoo.orca.learn.score.predict import Predictor, SentModel
 from zoo.orca.learn.steps import Position
@@ -114,7 +116,10 @@ class Torch:
 
     def open(self, source: Source, member: Member) -> Feed:
         """See `Framework`."""
-        return open_source(source, member)
+        if not isinstance(source, TensorSource):
+            return open_loader(source, member)
+        feed = open_feed(source, member, threads=torch.get_num_threads())
+        return TensorBatches(feed, source.plan)
 
     def learner(self, built: Built, order: Order, place: Place, validation: Feed | None) -> Learner:
         """See `Framework`."""

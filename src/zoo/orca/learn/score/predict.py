@@ -119,6 +119,18 @@ class Faults:
     nulls: bool = False
     errors: bool = False
 
+    @classmethod
+    def of(cls, on_null: str, on_error: str) -> Faults:
+        """In the words of `predict`.
+
+        Raises:
+            InputError: A word is another one.
+        """
+        for name, value, usual in (("on_null", on_null, "error"), ("on_error", on_error, "raise")):
+            if value not in (usual, "null"):
+                raise InputError(f"{name} as {usual!r} or 'null'", repr(value), "Choose one.")
+        return cls(on_null == "null", on_error == "null")
+
 
 Kinds = Kind | list[Kind] | dict[str, Kind]
 """Of a model's outputs, in their form."""

@@ -9,7 +9,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset, get_worker_info
 
 from zoo.orca.learn.order import LoaderSource
-from zoo.orca.learn.pytorch.batches import Batch, LoaderBatches
+from zoo.orca.learn.pytorch.batches import Batch
+from zoo.orca.learn.pytorch.loading.loader_batches import LoaderBatches
 
 
 class Alone:

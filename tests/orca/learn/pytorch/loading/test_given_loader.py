@@ -26,8 +26,13 @@ from zoo.errors import ContractError, InputError
 from zoo.orca.learn.metrics import MAE
 from zoo.orca.learn.order import LoaderSource
 from zoo.orca.learn.pytorch import Estimator
-from zoo.orca.learn.pytorch.batches import Batch, GivenBatches, LoaderBatches, open_source
-from zoo.orca.learn.pytorch.given_loader import GivenLoader
+from zoo.orca.learn.pytorch.batches import Batch
+from zoo.orca.learn.pytorch.loading.given_loader import GivenLoader
+from zoo.orca.learn.pytorch.loading.loader_batches import (
+    GivenBatches,
+    LoaderBatches,
+    open_loader,
+)
 
 # Ranks cannot import a test module by its name.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -82,7 +87,7 @@ def opened(loader: DataLoader[Any], rank: int, size: int, others: Any = None) ->
     creator = GivenLoader.of(loader)
     source = LoaderSource(creator, {}, creator.own_batch_size, 5)
     member: Any = Member(rank, size, others)
-    made: Any = open_source(source, member)
+    made: Any = open_loader(source, member)
     return made
 
 
