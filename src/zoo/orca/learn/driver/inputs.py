@@ -56,7 +56,7 @@ class Inputs:
     compares: bool
     seen: TensorPlan | None
     known: tuple[Columns | None, Columns | None] = (None, None)
-    as_taken: Callable[[TensorPlan], TensorPlan] = lambda plan: plan
+    as_taken: Callable[..., TensorPlan] = lambda plan: plan
     stages: Stages = field(default_factory=Stages)
     weights: RowWeights = RowWeights()
 
