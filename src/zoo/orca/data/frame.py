@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_type
 
 from zoo.errors import ColumnError, ContractError
@@ -259,8 +261,16 @@ def _spark_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _collect(result: DataFrame, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
-    table = result.select(*map(quoted, names)).toArrow()
+    table = result.select(*(_plain(result, name) for name in names)).toArrow()
     return dict(zip(names, table.columns, strict=True))
+
+
+def _plain(result: DataFrame, name: str) -> Column:
+    """A column; ML vectors as arrays, as Arrow has no vectors that are null."""
+    column = result[quoted(name)]
+    if result.schema[name].dataType.typeName() != "vectorudt":
+        return column
+    return F.when(column.isNotNull(), vector_to_array(column)).alias(name)
 
 
 def _is_vector(kind: pa.DataType) -> bool:

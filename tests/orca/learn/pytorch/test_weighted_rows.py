@@ -71,7 +71,7 @@ def plain(rows: pd.DataFrame, weights: np.ndarray) -> tuple[np.ndarray, float]:
             optimizer.zero_grad()
             each = own[part] * functional.cross_entropy(made(x[part]), y[part], reduction="none")
             (each.sum() / own[part].sum()).backward()
-            total += float(each.sum()) * (epoch == EPOCHS - 1)
+            total += float(each.detach().sum()) * (epoch == EPOCHS - 1)
             optimizer.step()
     return flat(made), total / float(own.sum())
 
