@@ -85,7 +85,12 @@ def test_no_part_is_empty() -> None:
 
 def test_batch_that_cannot_be_cut_is_an_error() -> None:
     with pytest.raises(InputError, match="gradient_accumulation=1"):
-        Batch(({"a": torch.arange(2.0)},), (torch.arange(2.0),), 2).parts(2)
+        Batch(("ab",), (torch.arange(2.0),), 2).parts(2)
+
+
+def test_dicts_in_a_batch_are_cut() -> None:
+    parts = Batch(({"a": torch.arange(2.0)},), (torch.arange(2.0),), 2).parts(2)
+    assert [part.features[0]["a"].tolist() for part in parts] == [[0.0], [1.0]]
 
 
 # Accumulation
