@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from zoo.errors import InputError
 from zoo.orca.data.pandas import read_parquet
-from zoo.orca.data.pandas.parquet_footers import check_footers
+from zoo.orca.data.pandas.parquet_footers import UnfitForSparkError, check_footers
 
 ROWS = 5
 DAYS = [dt.datetime(2020, 1, day + 1, 12, 30) for day in range(ROWS)]
@@ -48,6 +48,8 @@ def values(path: Path, column: str = "x") -> list[Any]:
         (pa.array([{"a": {"b": [1]}}] * ROWS), {}, None),
         (pa.array([2**64 - 1] * ROWS, pa.uint64()), {}, [2**64 - 1] * ROWS),
         (pa.array([2**31] * ROWS, pa.uint32()), {}, [2**31] * ROWS),
+        (pa.array([dt.timedelta(1)] * ROWS, pa.duration("us")), {}, [dt.timedelta(1)] * ROWS),
+        (pa.array(["a"] * ROWS), {"compression": "brotli"}, ["a"] * ROWS),
     ],
     ids=lambda value: str(getattr(value, "type", ""))[:20],
 )
@@ -78,6 +80,54 @@ def test_arrow_reads_what_spark_cannot(
     assert read_parquet(str(tmp_path), columns=["h"]).concat_to_pdf().columns.tolist() == ["h"]
     with pytest.raises(InputError, match="columns among id, h, x"):
         read_parquet(str(tmp_path), columns=["nosuch"])
+
+
+@pytest.mark.spark
+def test_files_of_several_types_are_united(spark: SparkSession, tmp_path: Path) -> None:
+    small, large = pa.array([1] * ROWS, pa.int32()), pa.array([2**40] * ROWS, pa.int64())
+    written(tmp_path, "a", x=pa.nulls(ROWS))
+    written(tmp_path, "b", x=small)
+    written(tmp_path, "c", x=large)
+    assert (
+        read_parquet(str(tmp_path)).concat_to_pdf()["x"].dropna().tolist()
+        == [1] * ROWS + [2**40] * ROWS
+    )
+    written(tmp_path, "d", x=pa.array(["text"] * ROWS))
+    with pytest.raises(InputError, match=r"one type in all files.*d\.parquet.*Field x"):
+        read_parquet(str(tmp_path))
+    assert len(read_parquet(str(tmp_path), columns=["id"])) == 4 * ROWS
+
+
+@pytest.mark.spark
+def test_values_that_pandas_does_not_hold(spark: SparkSession, tmp_path: Path) -> None:
+    written(tmp_path, x=pa.array([1] * ROWS, pa.time64("ns")))
+    with pytest.raises(InputError, match=r"a\.parquet .*nanoseconds"):
+        read_parquet(str(tmp_path))
+
+
+def test_names_that_differ_in_case_only(tmp_path: Path) -> None:
+    one, two = (
+        written(tmp_path, "a", X=pa.array([1] * ROWS)),
+        written(tmp_path, "b", x=pa.nulls(ROWS)),
+    )
+    with pytest.raises(InputError, match=r"a\.parquet, such as 'X'; received 'x' in .*b\.parquet"):
+        check_footers([one, two])
+    with pytest.raises(UnfitForSparkError, match="columns 'X' and 'x'"):
+        check_footers([written(tmp_path, "c", X=pa.nulls(ROWS), x=pa.nulls(ROWS))])
+
+
+@pytest.mark.spark
+def test_large_files_are_cut_at_row_groups(spark: SparkSession, tmp_path: Path) -> None:
+    half = pa.array(np.arange(ROWS, dtype=np.float16))
+    path = written(tmp_path, h=half, options={"row_group_size": 2})
+    before = spark.conf.get("spark.sql.files.maxPartitionBytes")
+    try:
+        spark.conf.set("spark.sql.files.maxPartitionBytes", "100")
+        shards = read_parquet(str(path))
+    finally:
+        spark.conf.set("spark.sql.files.maxPartitionBytes", before)
+    assert shards.num_partitions() == 3
+    assert shards.concat_to_pdf()["h"].tolist() == list(range(ROWS))
 
 
 @pytest.mark.spark

@@ -182,10 +182,12 @@ def test_names_of_files_may_hold_all_else(write: Write, name: str) -> None:
     assert len(read(write("a\n1\n", name))) == 1
 
 
-def test_failures_of_spark_come_with_a_hint(write: Write, caplog: pytest.LogCaptureFixture) -> None:
-    path = write("no parquet", "a.parquet")
-    with caplog.at_level(logging.WARNING, "zoo"), pytest.raises(Exception, match="Parquet"):
-        read_parquet(path)
+def test_failures_of_spark_come_with_a_hint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pd.DataFrame({"a": ["x"]}).to_parquet(tmp_path / "a.parquet")
+    with caplog.at_level(logging.WARNING, "zoo"), pytest.raises(Exception, match="parquet"):
+        read_parquet(tmp_path / "a.parquet", schema="a INT")
     assert "OrcaContext.pandas_read_backend = 'pandas'" in caplog.text
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,10 +19,12 @@ __all__ = ["UnfitForSparkError", "check_footers", "damaged", "footer_of"]
 
 # Of more, the sizes of files and pages have to say enough: footers of wide tables are long.
 _MOST_CHUNKS = 200_000
+# In the names of logical types. Spark makes doubles of unsigned 64 bits.
+_UNFIT = ("Float16", "nanoseconds", "Int(bitWidth=64, isSigned=false)")
 
 
 class UnfitForSparkError(Exception):
-    """Spark would read other values than are in the files."""
+    """Spark's reader would refuse the files, or read other values than are in them."""
 
 
 def check_footers(files: Sequence[Any], *, exact: bool = True) -> None:
@@ -33,19 +35,67 @@ def check_footers(files: Sequence[Any], *, exact: bool = True) -> None:
         exact: Whether Spark chooses the types, and has to keep every value.
 
     Raises:
-        InputError: A file is no Parquet, or its footer contradicts itself.
-        UnfitForSparkError: A column holds what Spark would round.
+        InputError: A file is no Parquet, its footer contradicts itself, or names of columns
+            differ from those of another file only in case.
+        UnfitForSparkError: Arrow has to read them.
     """
     left = _MOST_CHUNKS
+    columns: dict[str, _Column] = {}
     for file in files:
         if left > 0 and isinstance(file, Path) and not _is_encrypted(file):
             footer = footer_of(file)
             left -= 1 + footer.num_row_groups * footer.num_columns
             for reason in _contradictions(footer, file.stat().st_size):
                 raise damaged(str(file), reason)
-            for field in footer.schema.to_arrow_schema() if exact else ():
-                if field.type == pa.uint64():
-                    raise UnfitForSparkError(f"unsigned 64 bits in column {field.name!r} of {file}")
+            if exact:
+                _check_columns(str(file), footer, columns)
+
+
+class _Column(NamedTuple):
+    """A column that holds values, its type in Parquet's words, and the file where it was first."""
+
+    path: str
+    kind: tuple[Any, ...]
+    file: str
+
+
+def _check_columns(file: str, footer: pq.FileMetaData, known: dict[str, _Column]) -> None:
+    unfit = _unfit(footer)
+    if unfit is not None:
+        raise UnfitForSparkError(f"{unfit} in {file}")
+    for at in range(footer.num_columns):
+        leaf = footer.schema.column(at)
+        kind = (leaf.physical_type, str(leaf.logical_type), leaf.max_repetition_level)
+        found = _Column(leaf.path, kind, file)
+        other = known.setdefault(leaf.path.lower(), found)
+        if other.path != found.path and other.file == file:
+            raise UnfitForSparkError(f"columns {other.path!r} and {found.path!r} in {file}")
+        if other.path != found.path:
+            raise InputError(
+                f"the names of columns as in {other.file}, such as {other.path!r}",
+                f"{found.path!r} in {file}",
+                "Rename it, or read the files one by one.",
+            )
+        if other.kind != kind:
+            raise UnfitForSparkError(
+                f"column {leaf.path!r} of another type in {other.file} than in {file}"
+            )
+
+
+def _unfit(footer: pq.FileMetaData) -> str | None:
+    """What in a file Spark does not know, or would change."""
+    for at in range(footer.num_columns):
+        leaf = footer.schema.column(at)
+        kind = str(leaf.logical_type)
+        if any(mark in kind for mark in _UNFIT):
+            return f"column {leaf.path!r} of type {kind}"
+    for field in footer.schema.to_arrow_schema():
+        if pa.types.is_duration(field.type):
+            return f"column {field.name!r} of type {field.type}"
+    if footer.num_row_groups and footer.num_columns:
+        packed = footer.row_group(0).column(0).compression
+        return f"pages packed with {packed}" if packed == "BROTLI" else None
+    return None
 
 
 def _is_encrypted(file: Path) -> bool:

@@ -155,7 +155,7 @@ def _through_arrow(
         InputError: Arrow cannot read them, either.
     """
     listed = list_for_spark(file_path, options)
-    said = str(error).strip().splitlines()[0][:300]
+    said = " ".join(str(error).split())[:300]
     if schema is not None or listed.root is not None or options.keys() - _SAME_TO_ARROW:
         _warn_of(error)
         raise error
