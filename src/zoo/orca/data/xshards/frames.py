@@ -187,13 +187,24 @@ def _series(column: pa.ChunkedArray, widen: bool) -> pd.Series[Any]:
         elif pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             column = column.cast(pa.float64())
     series: pd.Series[Any] = column.to_pandas(maps_as_pydicts="lossy")
-    return _writable(series)
+    return series.map(_writable_cell) if pa.types.is_nested(kind) else _writable(series)
 
 
 def _writable(series: pd.Series[Any]) -> pd.Series[Any]:
     # Of one chunk without nulls pandas gets a view of Arrow's memory, which is read-only.
     values = series.to_numpy(copy=False) if isinstance(series.dtype, np.dtype) else None
     return series if values is None or values.flags.writeable else series.copy()
+
+
+def _writable_cell(cell: Any) -> Any:
+    """A cell of a nested column; arrays in it are views of Arrow's memory, too."""
+    if not isinstance(cell, np.ndarray):
+        return cell
+    own = cell if cell.flags.writeable else cell.copy()
+    if own.dtype == object:
+        for at, inner in enumerate(own):
+            own[at] = _writable_cell(inner)
+    return own
 
 
 def _times(column: pa.ChunkedArray, widen: bool) -> pd.Series[Any]:
