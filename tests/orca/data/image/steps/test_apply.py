@@ -119,10 +119,13 @@ def test_what_is_no_image(steps: Any, said: str) -> None:
         ImagePipeline(*steps)(DATA)
 
 
-@pytest.mark.parametrize("function", [None, 3, Resize, "x"])
+@pytest.mark.parametrize("function", [None, 3, Resize, "x", Resize(3, 3)])
 def test_what_is_no_function(function: Any) -> None:
     with pytest.raises(InputError, match="Give a function"):
         Apply(function)
+    if function is not None and not isinstance(function, Resize):
+        with pytest.raises(InputError, match="Give a function"):
+            Apply(swapped, evaluation=function)
 
 
 # Chance

@@ -93,13 +93,11 @@ class Apply(Step):
     _takes_rng: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name, value in (
-            ("function", self.function),
-            ("evaluation", self.evaluation or as_array),
-        ):
-            if isinstance(value, type) or not (callable(value) or isinstance(value, Step)):
+        instead = self.evaluation
+        for value in (self.function, *([] if isinstance(instead, Step | None) else [instead])):
+            if isinstance(value, type) or not callable(value):
                 raise InputError(
-                    f"{name} of Apply as something that can be called with an image",
+                    "Apply of something that can be called with an image",
                     repr(value),
                     "Give a function, or a transform that was made from its class.",
                 )
