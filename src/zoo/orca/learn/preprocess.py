@@ -40,7 +40,8 @@ def encode(
             the most frequent value first. Values that were not there when the stages were fitted,
             and nulls, have one number more, that after the last: an embedding needs that row too.
         one_hot: The same as vectors, `<name>_onehot`, with a place for each value. Values that
-            were not there, and nulls, are all zeros.
+            were not there, and nulls, are all zeros. Spark takes no empty texts here when it fits:
+            make them null before.
         scale: Columns of numbers, put side by side in one vector, `scaled`: each less its mean and
             divided by its standard deviation (that of a sample; 0 where all numbers are equal).
             Nulls and NaN are an error: fill them before, or put `pyspark.ml.feature.Imputer` in

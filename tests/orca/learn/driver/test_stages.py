@@ -46,7 +46,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "RobustScaler": {"inputCol": "vector"},
     "StandardScaler": {"inputCol": "vector"},
     "StringIndexer": {"inputCol": "text"},
-    "TargetEncoder": {"inputCols": ["y"], "outputCols": ["out"], "labelCol": "number"},
+    "TargetEncoder": {"inputCols": ["y"], "outputCols": ["out"], "labelCol": "y"},
     "Tokenizer": {"inputCol": "text"},
     "VarianceThresholdSelector": {"featuresCol": "vector"},
     "VectorAssembler": {"inputCols": ["number", "vector"]},
@@ -133,8 +133,12 @@ def test_columns_that_are_missing_or_there_already_are_named(frame: DataFrame, t
 
 def test_stages_that_cannot_be_fitted_say_why(frame: DataFrame) -> None:
     flags = frame.selectExpr("number > 1 AS text")
-    with pytest.raises(InputError, match=r"(?s)stages of preprocess take.*boolean"):
+    with pytest.raises(InputError, match=r"(?s)stages of preprocess take.*BooleanType. Look"):
         Stages(Pipeline(stages=[stage("StringIndexer")])).fit(flags, None)
+    empty = frame.selectExpr("if(y = 1, '', 'x') AS text")
+    places = feature.OneHotEncoder(inputCol="out", outputCol="places")
+    with pytest.raises(InputError, match="make them NULL"):
+        Stages(Pipeline(stages=[stage("StringIndexer"), places])).fit(empty, None)
     gaps = feature.VectorAssembler(inputCols=["gaps"], outputCol="vectors")
     scaler = feature.StandardScaler(inputCol="vectors", outputCol="out")
     with pytest.raises(InputError, match="received Encountered null while assembling"):

@@ -128,8 +128,16 @@ class Stages:
             ways = _ways(stage)
             _require_columns(frame, {name for names, _ in ways for name in names} - made)
             made.update(name for _, names in ways for name in names)
-        with _explained():
-            self._saved, self._opened = _written(self._given.fit(frame)), None
+        try:
+            with _explained():
+                self._saved, self._opened = _written(self._given.fit(frame)), None
+        except InputError as exc:
+            if not frame.isEmpty():
+                raise
+            raise InputError(
+                "rows to fit the stages of preprocess on", "a frame with zero rows",
+                "Check the filters and joins before it.",
+            ) from exc  # fmt: skip
 
     def apply(self, frame: DataFrame, wanted: Collection[str]) -> DataFrame:
         """The frame with the columns that the stages make for those that are wanted.
@@ -248,10 +256,14 @@ def _explained() -> Iterator[None]:
             yield
     except (Py4JError, PySparkException) as exc:
         said = re.sub(r"^An error occurred while calling.*\s+: ", "", str(exc))
+        remedy = "Look at the settings of the stages, and at the types of the columns."
+        if "empty string for name" in said:
+            remedy = "OneHotEncoder takes no empty texts: make them NULL, with F.nullif before."
         raise InputError(
-            "rows and columns that the stages of preprocess take", said.splitlines()[0],
-            "Look at the settings of the stages, and at the types of the columns.",
-        ) from exc  # fmt: skip
+            "rows and columns that the stages of preprocess take",
+            said.splitlines()[0].rstrip("."),
+            remedy,
+        ) from exc
 
 
 def _written(fitted: PipelineModel) -> Saved:
