@@ -63,6 +63,8 @@ html_show_sourcelink = False
 
 # `name` in a docstring is code.
 default_role = "literal"
+add_module_names = False
+python_maximum_signature_line_length = 88
 autodoc_member_order = "bysource"
 # A type that several pages show may be meant to be any of them.
 suppress_warnings = ["ref.python"]
@@ -87,6 +89,8 @@ def write_pages(app: Sphinx) -> None:
     """Write a page for each face."""
     folder = Path(app.srcdir) / "api"
     folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.rst"):
+        old.unlink()
     homes: dict[object, str] = {}
     for face in FACES:
         module = importlib.import_module(face)

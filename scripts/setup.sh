@@ -86,17 +86,13 @@ make_venv() {
     begin "$stamp" || return 0
     python=$(need_python)
     need_venv_module "$python"
-    say "Making $venv with $("$python" --version) (a minute or two) ..."
+    say "Making $venv with $("$python" --version) (a minute) ..."
     # From nothing each time: an interrupted set-up, or an older one, leaves no trace.
     "$python" -m venv --clear "$venv"
     python=$venv/bin/python
     # It builds PySpark and the library, and has its pinned version for that.
     install "$python" setuptools
-    install "$python" pyspark pandas pyarrow
-    # One core is enough for each of the two.
-    make_archive "$python" &
     install "$python" --editable '.[torch,examples]'
-    wait
     touch "$stamp"
 }
 
@@ -104,7 +100,10 @@ add_tools() {
     local venv=$1 stamp=$2
     begin "$stamp" || return 0
     say "Adding the tools to $venv (a minute) ..."
+    # One core is enough for each of the two.
+    make_archive "$venv/bin/python" &
     install "$venv/bin/python" --editable '.[torch,torchmetrics,examples,dev]'
+    wait
     touch "$stamp"
 }
 
