@@ -39,7 +39,6 @@ def wheel(
     return built
 
 
-@pytest.mark.slow
 def test_the_wheel_holds_the_library_alone(wheel: Path) -> None:
     source = ROOT / "src"
     ours = {
@@ -53,7 +52,6 @@ def test_the_wheel_holds_the_library_alone(wheel: Path) -> None:
     assert "zoo/py.typed" in names
 
 
-@pytest.mark.slow
 def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as held:
         [place] = [name for name in held.namelist() if name.endswith(".dist-info/METADATA")]
@@ -65,7 +63,6 @@ def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
     assert says["License-Expression"] == "Apache-2.0"
 
 
-@pytest.mark.slow
 def test_the_wheel_is_imported_without_any_other_package(wheel: Path) -> None:
     run = [sys.executable, "-I", "-S", "-c", IMPORT, str(wheel)]
     done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zoo.errors import load_extra
+
 if TYPE_CHECKING:
     from zoo.orca.learn.pytorch.estimator import Estimator
     from zoo.orca.learn.pytorch.training_operator import TrainingOperator
 
 __all__ = ["Estimator", "TrainingOperator"]
+
+# Every module beside this one needs it, and Python comes by here first.
+load_extra("torch", "torch")
 
 
 def __getattr__(name: str) -> object:
