@@ -108,8 +108,8 @@ def test_cells_may_be_written_to(spark: SparkSession) -> None:
     shard["id"].to_numpy()[0] = 5
     shard.loc[1, "id"] = 6
     assert shard["id"].tolist()[:2] == [5, 6]
-    arrays = spark.range(2).selectExpr("array(0.5, 1.5) AS a", "array(array(id), NULL) AS b")
-    shard = frame_to_rdd(arrays).first()
+    rows = spark.range(0, 2, 1, 1)
+    shard = frame_to_rdd(rows.selectExpr("array(0.5, 1.5) AS a", "array(array(id)) AS b")).first()
     shard["a"][0][1] = shard["b"][1][0][0] = 9
     assert [cell.tolist() for cell in shard["a"]] == [[0.5, 9.0], [0.5, 1.5]]
     assert shard["b"][1][0].tolist() == [9]

@@ -1,6 +1,7 @@
 """Training on an image column: random steps anew in every epoch, decoded while the model trains."""
 
 import io
+import random
 import sys
 from typing import Any
 
@@ -96,10 +97,17 @@ def test_training_learns_and_scores_without_chance(images: DataFrame) -> None:
     ]
 
 
+def dimmed(image: Image.Image) -> Image.Image:
+    factor = random.uniform(0.5, 1)
+    return Image.eval(image, lambda level: int(level * factor))
+
+
 def test_draws_depend_on_rows_and_not_on_ranks(images: DataFrame) -> None:
+    """Those of our steps and those of functions."""
+    pipeline = ImagePipeline(RandomResizedCrop(16), dimmed, ToCHW(), Normalize(0.5, 0.25))
     found = []
     for ranks in (1, 3):
-        est = estimator(model=lambda config: Doubles(), workers_per_node=ranks)
+        est = estimator(pipeline, model=lambda config: Doubles(), workers_per_node=ranks)
         est.fit(images, epochs=2, batch_size=16, **COLUMNS)
         found.append(weights(est))
     np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
