@@ -22,11 +22,14 @@ __all__ = ["seeded", "seeded_torch"]
 
 _LOCK = threading.RLock()
 # What takes a generator, in torch and as methods of its tensors.
-_FUNCTIONS = ("bernoulli", "binomial", "multinomial", "normal", "poisson", "rand", "rand_like")
-_FUNCTIONS += ("randint", "randint_like", "randn", "randn_like", "randperm")
-_FUNCTIONS += ("_sample_dirichlet", "_standard_gamma")
-_METHODS = ("bernoulli", "bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_")
-_METHODS += ("multinomial", "normal_", "random_", "uniform_")
+_FUNCTIONS = (
+    *("bernoulli", "binomial", "multinomial", "normal", "poisson", "rand", "rand_like", "randint"),
+    *("randint_like", "randn", "randn_like", "randperm", "_sample_dirichlet", "_standard_gamma"),
+)
+_METHODS = (
+    *("bernoulli", "bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_"),
+    *("multinomial", "normal_", "random_", "uniform_"),
+)
 
 
 def _renew_lock() -> None:

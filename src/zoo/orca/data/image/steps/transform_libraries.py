@@ -46,10 +46,10 @@ def is_albumentations(function: object) -> bool:
     return _is_of(function, "albumentations")
 
 
-def chained(function: object) -> Iterator[object]:
+def chained(function: Any) -> Iterator[Any]:
     """The transforms of a `Compose` of torchvision, one by one; or what else is given."""
     if _is_of(function, _TORCHVISION) and type(function).__name__ == "Compose":
-        for part in function.transforms:  # type: ignore[attr-defined] # as torchvision says
+        for part in function.transforms:
             yield from chained(part)
     else:
         yield function
