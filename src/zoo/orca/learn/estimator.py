@@ -34,7 +34,7 @@ from zoo.orca.learn.history import History
 from zoo.orca.learn.loggers import Logger
 from zoo.orca.learn.order import LoaderSource, Order, SnapshotOrder
 from zoo.orca.learn.recovery import Recovery
-from zoo.orca.learn.score.predict import Faults, Tried
+from zoo.orca.learn.score.predict import Faults, Predictor, Tried
 from zoo.orca.learn.steps import EpochStats, validation_name
 from zoo.orca.learn.tensorboard import TensorBoardSummary
 from zoo.orca.learn.trained_estimator import TrainedEstimator
@@ -161,12 +161,12 @@ class SparkEstimator(TrainedEstimator):
         first = self._training.resume(resume)
         if validation_split is not None:
             given = validation_data is not None
-            data, validation_data = self._inputs.split(data, columns, validation_split, given)
+            data, validation_data = self._inputs().split(data, columns, validation_split, given)
         if self._training.fresh:
             for doubt in self._recipe.doubts(labels=label_cols is not None):
                 _log.warning("%s", doubt)
         weights = RowWeights(sample_weight_col, checked_classes(class_weight))
-        inputs = _weighing(self._inputs, weights, self._framework, self._built)
+        inputs = _weighing(self._inputs(), weights, self._framework, self._built)
         source = inputs.source(data, columns, batch_size, "training", use="train")
         checked = None
         if validation_data is not None:
@@ -199,7 +199,7 @@ class SparkEstimator(TrainedEstimator):
                 self._show_progress,
             )
             done = train(launcher_for("spark"), self._crew, source, checked, order, start, settings)
-        self._columns = self._inputs.filled(columns)
+        self._columns = self._inputs().filled(columns)
         self._take(done, profile)
         if reduce_results:
             return self._history
@@ -250,7 +250,7 @@ class SparkEstimator(TrainedEstimator):
             require_count("num_steps", num_steps)
         info = _checked_info(info)
         weights = RowWeights(sample_weight_col)
-        inputs = _weighing(self._inputs, weights, self._framework, self._built)
+        inputs = _weighing(self._inputs(), weights, self._framework, self._built)
         source = inputs.source(data, (feature_cols, label_cols), batch_size, "evaluation")
         metrics = self._framework.metrics(self._metrics)
         if isinstance(source, LoaderSource):
@@ -317,7 +317,7 @@ class SparkEstimator(TrainedEstimator):
             classes = self._training.stages.classes
         model, predictor = self._framework.predictors(self._built, output)
         here, columns = Tried(predictor), (feature_cols, None)
-        inputs = replace(self._inputs, as_taken=partial(self._inputs.as_taken, predictor=here))
+        inputs = self._inputs(here)
         if isinstance(data, SparkXShards):
             rows, plan = inputs.shards(data, columns, need_labels=False)
             return predict_shards(rows, model, plan, batch_size, classes)
@@ -336,9 +336,9 @@ class SparkEstimator(TrainedEstimator):
             seed=int(self._recipe.config.get("seed", 0)),
         )
 
-    @property
-    def _inputs(self) -> Inputs:
-        compares = self._recipe.compares or bool(self._metrics)
+    def _inputs(self, predictor: Predictor | None = None) -> Inputs:
+        compares, fixed = self._recipe.compares or bool(self._metrics), frozenset(self._decoders)
+        taken = partial(self._framework.as_taken, self._built, fixed=fixed, predictor=predictor)
         return Inputs(
             self._framework.float_dtype(self._built),
             self._framework.takes_one_input(self._built),
@@ -347,7 +347,7 @@ class SparkEstimator(TrainedEstimator):
             compares,
             self._plan,
             self._columns,
-            partial(self._framework.as_taken, self._built, fixed=frozenset(self._decoders)),
+            taken,
             self._training.stages,
         )
 

@@ -28,8 +28,8 @@ def plan_arrays(
         column = ColumnPlan(name, "ndarray", array.dtype.name)
         return TensorSpec((column,), array.dtype.name, array.shape[1:])
 
-    parts = [tuple(spec(n, a) for n, a in part.items()) for part in (features, labels or {})]
-    return TensorPlan(*parts)
+    made = [tuple(spec(n, a) for n, a in part.items()) for part in (features, labels or {})]
+    return TensorPlan(made[0], made[1])
 
 
 @dataclass(frozen=True, eq=False)

@@ -125,11 +125,11 @@ def _class_weights(loss: Any, target: torch.Tensor, losses: torch.Tensor) -> tor
     """What each target counts in the mean of a cross entropy; probabilities count 1."""
     if target.is_floating_point():
         return torch.ones_like(losses)
-    kept = target != loss.ignore_index
+    kept: torch.Tensor = target != loss.ignore_index
     if loss.weight is None:
-        return kept.to(losses.dtype)
-    weight: torch.Tensor = loss.weight[target.where(kept, 0)]
-    return weight.where(kept, 0.0)
+        return kept.to(losses)
+    weights: torch.Tensor = loss.weight[target.where(kept, 0)].where(kept, 0.0)
+    return weights
 
 
 def _no_rows(answer: Any, rows: int) -> RowLossError:
