@@ -32,18 +32,18 @@ def test_each_who_comes_is_served(host: str) -> None:
         assert door.inside == 3
         for client in clients:
             client.close()
+        door.clear(5.0)
 
 
 def test_closed_door_keeps_those_who_are_in() -> None:
     door = Door("127.0.0.1", echo, "zoo-test")
-    client = socket.create_connection(("127.0.0.1", door.port), 5)
-    assert asked(client, b"a") == b"a"
-    door.close()
-    with pytest.raises(ConnectionError):
-        socket.create_connection(("127.0.0.1", door.port), 5)
-    assert asked(client, b"b") == b"b"
-    door.clear(5.0)
-    assert asked(client, b"c") == b""
+    with socket.create_connection(("127.0.0.1", door.port), 5) as client:
+        assert asked(client, b"a") == b"a"
+        door.close()
+        with pytest.raises(ConnectionError):
+            socket.create_connection(("127.0.0.1", door.port), 5)
+        assert asked(client, b"b") == b"b"
+        door.clear(5.0)
+        assert asked(client, b"c") == b""
     assert door.inside == 0
     assert not any(thread.name.startswith("zoo-test") for thread in threading.enumerate())
-    client.close()
