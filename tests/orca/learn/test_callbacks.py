@@ -192,6 +192,13 @@ def test_early_stopping_goes_on_in_another_process() -> None:
     assert (run.epoch, run.stops) == (whole.epoch, whole.stops)
 
 
+def test_a_training_that_had_stopped_stays_stopped() -> None:
+    before, after = EarlyStopping(patience=1), EarlyStopping(patience=1)
+    stopped = Training(before).train(1.0, 2.0)
+    after.load_state_dict(before.state_dict())
+    assert Training(after).train().stops == stopped.stops
+
+
 @pytest.mark.parametrize(
     ("trigger", "iteration"),
     [(MaxIteration(3), 3), (SeveralIteration(5), 5), (MinLoss(0.26), 4), (MaxEpoch(2), 4)],

@@ -198,6 +198,17 @@ class EarlyStopping(MonitorCallback):
         if improved and self.restore_best:
             run.keep()
         self.waited = 0 if improved else self.waited + 1
+        self._stop_in_time(run)
+
+    def on_train_begin(self, run: Run) -> None:
+        """Stay stopped, where a fit is resumed that had come to its end here.
+
+        Args:
+            run: The training before its first step.
+        """
+        self._stop_in_time(run)
+
+    def _stop_in_time(self, run: Run) -> None:
         if self.waited and self.waited >= self.patience:
             run.stop(
                 f"{self.monitor} has not been finite so far"

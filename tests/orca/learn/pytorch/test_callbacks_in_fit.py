@@ -136,6 +136,16 @@ def test_early_stopping_ends_all_ranks_at_the_same_epoch(frame: DataFrame, tmp_p
     assert ends == ["train ends 3", "train ends 3"]
 
 
+def test_resuming_after_an_early_stop_trains_no_more(frame: DataFrame, tmp_path: Path) -> None:
+    def run(**given: Any) -> Any:
+        est = estimator(1, config={"lr": 0.0}, model_dir=str(tmp_path))
+        stop = [EarlyStopping(patience=2)]
+        return fit(est, frame, 9, validation_data=frame, callbacks=stop, **given)
+
+    assert [epoch["epoch"] for epoch in run()] == [1, 2, 3]
+    assert [epoch["epoch"] for epoch in run(resume=True)] == [1, 2, 3]
+
+
 class Rising(Callback):
     """A number of an epoch that is best in the second one."""
 
