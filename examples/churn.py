@@ -9,7 +9,6 @@ tables, streams and later programs get the same numbers, values that were never 
 import tempfile
 
 import torch
-from pyspark.sql import functions as F
 from torch import nn, optim
 
 from zoo.orca import OrcaContext, init_orca_context, stop_orca_context
@@ -17,7 +16,6 @@ from zoo.orca.learn.metrics import Accuracy
 from zoo.orca.learn.preprocess import encode, vocabularies
 from zoo.orca.learn.pytorch import Estimator
 
-COUNTRIES = ["FR", "DE", "IT", "ES", "PL", "NL", "AT", "LI"]
 FEATURES = ["country_index", ["plan_onehot", "scaled"]]
 
 
@@ -35,26 +33,22 @@ class Churn(nn.Module):
 
 
 def customers(spark, rows, seed):
-    frame = spark.range(rows, numPartitions=4).select(
-        F.get(F.lit(COUNTRIES), (len(COUNTRIES) * F.rand(seed) ** 2).cast("int")).alias("country"),
-        F.get(F.lit(["basic", "family", None]), (2.1 * F.rand(seed + 1)).cast("int")).alias("plan"),
-        (1 + 59 * F.rand(seed + 2)).alias("months"),
-        (10 + 90 * F.rand(seed + 3)).alias("bill"),
+    frame = spark.range(rows, numPartitions=4).selectExpr(
+        f"get(array('FR', 'DE', 'IT', 'ES', 'LI'), int(5 * pow(rand({seed}), 2))) country",
+        f"get(array('basic', 'family', NULL), int(2.1 * rand({seed + 1}))) plan",
+        f"1 + 59 * rand({seed + 2}) months",
+        f"10 + 90 * rand({seed + 3}) bill",
     )
-    leaves = (F.col("bill") > 60) & ((F.col("plan") == "basic") | (F.col("country") == "DE"))
-    leaves = leaves & (F.col("months") < 36)
-    return frame.withColumn("left", F.when(leaves, "yes").otherwise("no"))
+    leaves = "bill > 60 AND months < 36 AND (plan <=> 'basic' OR country = 'DE')"
+    return frame.selectExpr("*", f"if({leaves}, 'yes', 'no') left")
 
 
 def estimator(sizes, stages=None):
     return Estimator.from_torch(
-        model=lambda config: Churn(*sizes),
+        model=lambda config: Churn(*sizes), loss=nn.CrossEntropyLoss(), metrics=[Accuracy()],
         optimizer=lambda model, config: optim.Adam(model.parameters(), lr=0.01),
-        loss=nn.CrossEntropyLoss(),
-        metrics=[Accuracy()],
-        config={"seed": 0},
-        preprocess=stages,
-    )
+        config={"seed": 0}, preprocess=stages,
+    )  # fmt: skip
 
 
 def train(table, path):
@@ -66,10 +60,8 @@ def train(table, path):
     sizes = len(values["country_index"]), len(values["plan_index"]) - 1 + 2
     est = estimator(sizes, stages)
     est.fit(kept, epochs=5, batch_size=64, feature_cols=FEATURES, label_cols=["left_index"])
-    print(
-        f"Accuracy {est.evaluate(held_out, batch_size=512)['Accuracy']:.3f}, classes",
-        values["left_index"],
-    )
+    accuracy = est.evaluate(held_out, batch_size=512)["Accuracy"]
+    print(f"Accuracy {accuracy:.3f}, classes", values["left_index"])
     est.save(path)
     return sizes
 
@@ -82,9 +74,8 @@ def score(spark, est, folder):
 
     stream = spark.readStream.schema(new.schema).parquet(folder)
     scored = est.predict(stream, feature_cols=FEATURES, output="class").writeStream
-    scored.format("memory").queryName("scored").trigger(
-        availableNow=True
-    ).start().awaitTermination()
+    query = scored.format("memory").queryName("scored").trigger(availableNow=True)
+    query.start().awaitTermination()
     counts = spark.table("scored").groupBy("prediction").count().orderBy("prediction").collect()
     print("From the stream:", dict(counts))
 

@@ -7,6 +7,7 @@ makes the usual one; any other, of stages of `pyspark.ml.feature`, does as well.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.feature import (
@@ -63,7 +64,7 @@ def encode(
         raise InputError("columns to encode", "none", "Pass index=['country'], for example.")
     active_session()  # stages are objects of its JVM
     categories = list(dict.fromkeys([*index, *one_hot]))
-    stages = []
+    stages: list[Any] = []
     if categories:
         numbers = [f"{name}_index" for name in categories]
         stages.append(StringIndexer(inputCols=categories, outputCols=numbers, handleInvalid="keep"))

@@ -192,8 +192,9 @@ def _flat(pipeline: Any) -> Iterator[Any]:
 
 
 def _require_known(stage: Any) -> None:
-    name = type(stage).__name__
-    if _KNOWN.get(name) is not type(stage):
+    kind: Any = type(stage)
+    name = kind.__name__
+    if _KNOWN.get(name) is not kind:
         raise InputError(
             "stages of pyspark.ml.feature in preprocess, without SQLTransformer and RFormula", name,
             "A saved estimator holds no others, as they may run code. Apply that one to the frame "
@@ -305,7 +306,7 @@ def _read(saved: Saved) -> PipelineModel:
     active_session()
     stages = []
     for stage in saved:
-        kind = _KNOWN[stage["class"]]
+        kind: Any = _KNOWN[stage["class"]]
         with tempfile.TemporaryDirectory(prefix="zoo-stage-") as folder, _explained():
             for name, content in stage["files"].items():
                 place = Path(folder) / name
