@@ -15,6 +15,7 @@ class Part:
     """Pieces of a partition."""
 
     tensors: list[Any] = []
+    remarks: dict[tuple[str, str], Flaw] = {}
 
     def __init__(self, rows: int, flaw: Flaw | None = None) -> None:
         self.rows, self.flaws = rows, {} if flaw is None else {("a", "null"): flaw}
@@ -66,3 +67,11 @@ def test_error_of_the_user_comes_back_as_its_own_type() -> None:
     with pytest.raises(ArithmeticError, match="in a metric") as caught:
         scored(Part(2), evaluator=Broken)
     assert caught.value.__notes__ == ["Raised by part 0."]
+
+
+def test_rows_of_which_none_weighs_anything_are_refused() -> None:
+    parts = [Part(3), Part(2)]
+    for part, weightless in zip(parts, (3, 2), strict=True):
+        part.remarks = {("w", "weightless"): Flaw("w", "weightless", weightless)}
+    with pytest.raises(ColumnError, match="more than 0, in column 'w'.*0 in all 5 rows"):
+        scored(*parts)
