@@ -13,7 +13,7 @@ from torch import nn, optim
 
 from zoo.orca import OrcaContext, init_orca_context, stop_orca_context
 from zoo.orca.data.image import ImageDecoder, read_parquet, write_parquet
-from zoo.orca.learn.metrics import Accuracy
+from zoo.orca.learn.metrics import Accuracy, ConfusionMatrix
 from zoo.orca.learn.pytorch import Estimator
 
 CLUSTERS = {"local": {"cores": 2}, "standalone": {"cores": 1, "num_nodes": 2}}
@@ -33,7 +33,7 @@ def network(config):
 
 def estimator(args, classes):
     return Estimator.from_torch(
-        model=network, loss=nn.CrossEntropyLoss(), metrics=[Accuracy()],
+        model=network, loss=nn.CrossEntropyLoss(), metrics=[Accuracy(), ConfusionMatrix()],
         optimizer=lambda model, config: optim.Adam(model.parameters()),
         config={"seed": args.seed, "channels": 3 if args.data else 1, "classes": classes},
         scheduler_creator=lambda opt, _: optim.lr_scheduler.OneCycleLR(opt, 0.004, args.epochs + 1),
@@ -62,15 +62,15 @@ def train(spark, args, lap):
     est = estimator(args, len(counts))
     epochs = est.fit(images, args.epochs, args.batch_size, validation_data=held_out, **COLUMNS)
     lap("Train", f"{args.epochs} epochs on {len(est.report.ranks)} ranks", epochs)
-    accuracy = est.evaluate(held_out, batch_size=256, **COLUMNS)["Accuracy"]
+    found = est.evaluate(held_out, batch_size=256, **COLUMNS)
     read_images(est, held_out).write.parquet(f"{args.out}/read.parquet", mode="overwrite")
     read = spark.read.parquet(f"{args.out}/read.parquet")
-    tables = [spark.sql(q, read=read).toPandas() for q in (queries.CONFUSION, queries.DOUBTFUL)]
+    doubtful = spark.sql(queries.DOUBTFUL, read=read).toPandas()
     est.save(f"{args.out}/model.pt")
-    lap("Predict", f"accuracy {accuracy:.4f} on the images held out")
+    lap("Predict", f"accuracy {found['Accuracy']:.4f} on the images held out")
     stop_orca_context()
     lap("Reload", fresh_process("--again"))
-    write_report(args.out, lap.seconds, est.report, epochs, accuracy, counts, *tables)
+    write_report(args.out, est, found, counts, doubtful, lap)
 
 
 def read_again(spark, args, lap):

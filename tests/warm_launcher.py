@@ -72,6 +72,9 @@ class _Forks:
     def finished(self) -> bool:
         return not any(child.is_alive() for child in self._children)
 
+    def running(self) -> int:
+        return sum(child.is_alive() for child in self._children)
+
     def error(self) -> BaseException | None:
         return None
 

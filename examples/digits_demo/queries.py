@@ -6,14 +6,11 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-__all__ = ["COMPARED", "CONFUSION", "COUNTS", "DOUBTFUL", "with_class_read"]
+__all__ = ["COMPARED", "COUNTS", "DOUBTFUL", "with_class_read"]
 
 COUNTS = """
 SELECT label_str AS class, count_if(NOT held_out) AS train, count_if(held_out) AS held_out
 FROM {images} GROUP BY label, label_str ORDER BY label
-"""
-CONFUSION = """
-SELECT label, read, count(*) AS images FROM {read} GROUP BY label, read
 """
 # Wrong ones first, then those whose best two scores lie closest together.
 DOUBTFUL = """

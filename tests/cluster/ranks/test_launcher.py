@@ -154,10 +154,9 @@ def test_first_error_reaches_the_driver(launcher: Launcher, way: str) -> None:
 
     with pytest.raises(KeyError, match="boom") as caught:
         run(launcher, body)
-    assert "Raised by rank 1 on " in caught.value.__notes__[0]
-    trace = str(caught.value.__cause__)
-    assert "Traceback on rank 1" in trace
-    assert 'raise KeyError("boom")' in trace
+    note = caught.value.__notes__[0]
+    assert "Raised by rank 1 on " in note
+    assert 'raise KeyError("boom")' in note
 
 
 @pytest.mark.parametrize(

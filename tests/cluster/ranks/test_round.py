@@ -96,6 +96,22 @@ def test_round_waits_for_the_least(caplog: pytest.LogCaptureFixture) -> None:
     assert "waiting for task slots: 1 of 3 ranks are here" in caplog.text
 
 
+@pytest.mark.parametrize(("waited_s", "level"), [(3.5, logging.INFO), (13.5, logging.WARNING)])
+def test_python_that_starts_is_no_wait_for_slots(
+    caplog: pytest.LogCaptureFixture, waited_s: float, level: int
+) -> None:
+    class Started:
+        def running(self) -> int:
+            return 3
+
+    waiting = Round(b"", Fewer(1), Crew(1, 3, 3))
+    with caplog.at_level(logging.INFO):
+        waiting._say_waiting(Started(), 1, waited_s)  # type: ignore[arg-type]
+    (record,) = caplog.records
+    assert record.levelno == level
+    assert record.getMessage() == "Python is starting for 3 ranks, 1 are here"
+
+
 def test_what_hinders_tasks_is_said() -> None:
     class Hindered(Fewer):
         def hindered(self) -> str:

@@ -171,14 +171,14 @@ def test_rows_prove_nothing_after_a_change_of_ranks() -> None:
 
 def test_losses() -> None:
     rounds = loss_rounds(4, End.RANK_LOST)
-    line = line_with(report(rounds=rounds, beside=7.0), "rounds")
+    line = line_with(report(rounds=rounds, beside=7.0, start_s=6.4), "rounds")
     assert line.startswith("35% (6.0 s) changes of ranks: 4 rounds, 2.0 s each. 3 ended by a loss")
     assert "(a rank was lost): look at the executors' logs" in line
 
 
 def test_ranks_that_join_too_often() -> None:
     rounds = loss_rounds(4, End.CHANGED)
-    text = explain(report(rounds=rounds, beside=7.0))
+    text = explain(report(rounds=rounds, beside=7.0, start_s=6.4))
     assert "3 ended so that more ranks could join: a smaller Recovery(round_share=...)" in text
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo.orca.learn.history import History, _panels
+from zoo.orca.learn.charts import panels
+from zoo.orca.learn.history import History
 
 
 def epochs(rates: tuple[float, ...] = (0.1, 0.1, 0.1)) -> History:
@@ -41,8 +42,8 @@ def test_a_table_has_a_row_for_each_epoch_and_only_numbers() -> None:
 
 
 def test_numbers_are_drawn_with_those_of_validation() -> None:
-    assert _panels(epochs().frame()) == {"loss": ["train_loss", "val_loss"], "AUC": ["val_AUC"]}
-    assert "lr" in _panels(epochs((0.1, 0.05, 0.01)).frame())
+    assert panels(epochs().frame()) == {"loss": ["train_loss", "val_loss"], "AUC": ["val_AUC"]}
+    assert "lr" in panels(epochs((0.1, 0.05, 0.01)).frame())
 
 
 def test_a_picture_is_made_and_written(tmp_path: Path) -> None:

@@ -64,6 +64,12 @@ def test_rounds_tell_starts_and_losses() -> None:
     assert changed.losses == 1
 
 
+def test_a_slow_first_step_is_counted_once() -> None:
+    slow = report(seconds=7.25, start_s=0.25, rounds=(RoundFacts(2, 1.5, 6.0, End.DONE),))
+    assert slow.first_start_s == 0.25
+    assert slow.change_s == 0.0
+
+
 def test_table_of_an_undisturbed_fit() -> None:
     lines = str(report(rounds=ROUNDS[-1:])).splitlines()
     assert lines == [

@@ -31,6 +31,9 @@ class Job(Protocol):
     def finished(self) -> bool:
         """Whether no task runs any more."""
 
+    def running(self) -> int:
+        """Tasks that have a place to run, whether or not their Python has started."""
+
     def error(self) -> BaseException | None:
         """Why tasks could not run; None while nothing is known to be wrong."""
 

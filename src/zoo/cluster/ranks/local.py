@@ -84,6 +84,10 @@ class _Processes:
         """Whether all processes have ended."""
         return all(child.poll() is not None for child in self._children)
 
+    def running(self) -> int:
+        """Processes that have not ended: none waits for a place."""
+        return sum(child.poll() is None for child in self._children)
+
     def error(self) -> BaseException | None:
         """A process that ended badly."""
         for child in self._children:

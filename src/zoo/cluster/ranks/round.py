@@ -141,14 +141,25 @@ class Round:
                 raise self._too_few(here)
             if now > say_at:
                 say_at = now + timing.say_every_s
-                hindered = self._launcher.hindered()
-                _log.warning(
-                    "waiting for task slots: %d of %d ranks are here%s",
-                    here, self._most, f"; {hindered}" if hindered else "",
-                )  # fmt: skip
+                self._say_waiting(job, here, now - start)
         if len(world) < self._most:
             _log.info("beginning with %d of at most %d ranks", len(world), self._most)
         return world
+
+    def _say_waiting(self, job: Job, here: int, waited_s: float) -> None:
+        """Tell what ranks wait for: slots, or Python, which takes seconds to start."""
+        hindered, running = self._launcher.hindered(), job.running()
+        if running >= self._most and not hindered:
+            late = waited_s > self._timing.say_every_s
+            _log.log(
+                logging.WARNING if late else logging.INFO,
+                "Python is starting for %d ranks, %d are here", self._most, here,
+            )  # fmt: skip
+            return
+        _log.warning(
+            "waiting for task slots: %d of %d ranks are here%s",
+            here, self._most, f"; {hindered}" if hindered else "",
+        )  # fmt: skip
 
     def _too_few(self, here: int) -> SlotsError:
         hindered = self._launcher.hindered()

@@ -172,6 +172,17 @@ class _SparkJob:
         """Whether no task runs any more."""
         return not any(thread.is_alive() for thread in self._threads)
 
+    def running(self) -> int:
+        """Tasks that Spark has given a slot."""
+        count = 0
+        with while_spark_runs(self._context):
+            tracker = self._context.statusTracker()
+            for number in tracker.getJobIdsForGroup(self._group):
+                job = tracker.getJobInfo(number)
+                stages = [tracker.getStageInfo(stage) for stage in job.stageIds] if job else []
+                count += sum(stage.numActiveTasks for stage in stages if stage)
+        return count
+
     def error(self) -> BaseException | None:
         """Why Spark failed a task."""
         return self._errors[0] if self._errors else None

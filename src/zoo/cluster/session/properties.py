@@ -47,7 +47,9 @@ _KNOWN = "|".join(
     [
         r".*could not bind on port \\d+\\. Attempting port",
         "Exception in task ",
-        r".*\\. Number [0-9a-f]+\\.",
+        r".*\\nRaised by [a-z0-9 ]*partition \\d+ on ",
+        r"Task \\d+ in stage [\\d.]+ failed \\d+ times; aborting job",
+        r"Block rdd_\\d+_\\d+ could not be removed as it was not found",
     ]
 )
 _LOG_SETTINGS = """\
@@ -60,8 +62,9 @@ appender.console.target = SYSTEM_ERR
 appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = %d{{yy/MM/dd HH:mm:ss}} %p %c{{1}}: %m%n%ex
 # Several programs on one machine are nothing to warn of: each takes the next free port. What a task
-# has handed over to the driver, Python raises or tells of; and the executor's line is followed by
-# one of the scheduler, with the same texts. One filter for all: an appender takes no second one.
+# of ours has raised, Python raises or tells of, as it does what ends a job; and the executor's line
+# is followed by one of the scheduler, with the same texts. A partition that failed was never held.
+# One filter for all: an appender takes no second one.
 appender.console.filter.known.type = RegexFilter
 appender.console.filter.known.regex = (?s)({known}).*
 appender.console.filter.known.onMatch = DENY

@@ -10,12 +10,13 @@ from typing import Any
 
 from pyspark.ml import Pipeline, PipelineModel
 
-from zoo.cluster.ranks.carried import pickled
+from zoo.cluster.ranks.carried import folded, pickled
 from zoo.cluster.ranks.crew import Crew
 from zoo.cluster.ranks.launcher import launcher_for
 from zoo.errors import ContractError, InputError
-from zoo.orca.data.tensors.plan import Columns, Decoder, TensorPlan
+from zoo.orca.data.tensors.plan import Columns, Decoder
 from zoo.orca.data.tensors.row_weights import RowWeights, checked_classes
+from zoo.orca.data.xshards.jobs import run_job
 from zoo.orca.data.xshards.spark_xshards import SparkXShards
 from zoo.orca.learn.callback import Callback
 from zoo.orca.learn.driver.evaluation import evaluate_rows
@@ -84,9 +85,9 @@ class SparkEstimator(TrainedEstimator):
         self._framework.metrics(metrics)
         self._decoders, self._show_progress = dict(decoders or {}), show_progress
         self._recovery = recovery
-        self._plan: TensorPlan | None = None
         self._columns: tuple[Columns | None, Columns | None] = (None, None)
 
+    @folded
     def fit(  # noqa: PLR0913 - the arguments that existing programs pass
         self,
         data: Any,
@@ -181,7 +182,8 @@ class SparkEstimator(TrainedEstimator):
         if self._tensorboard is not None:
             loggers.append(TensorBoardSummary(*self._tensorboard))
         with FitKeeper(self._training.store(), loggers) as keeper:
-            keeper.describe({"batch_size": batch_size, "epochs": epochs, **self._recipe.describe()})
+            told = {"batch_size": batch_size, "epochs": epochs, "seed": seed}
+            keeper.describe(told | self._recipe.describe())
             order = replace(
                 self._order(start.state),
                 until=start.until,
@@ -200,6 +202,7 @@ class SparkEstimator(TrainedEstimator):
             )
             done = train(launcher_for("spark"), self._crew, source, checked, order, start, settings)
         self._columns = self._inputs().filled(columns)
+        self._settings = told | self._recipe.describe()
         self._take(done, profile)
         if reduce_results:
             return self._history
@@ -209,6 +212,7 @@ class SparkEstimator(TrainedEstimator):
         """Have what a fit gave, also when the user has ended it."""
         self._training.end_fit(done.state)
         self._report, self._plan = done.report, done.plan or self._plan
+        self._evaluation = {}
         self._history = History(_epoch_dict(ranks[0], profile) for ranks in done.epochs)
         if done.interrupted:
             at = self._training.position
@@ -218,6 +222,7 @@ class SparkEstimator(TrainedEstimator):
             )  # fmt: skip
             raise KeyboardInterrupt
 
+    @folded
     def evaluate(
         self,
         data: Any,
@@ -262,8 +267,11 @@ class SparkEstimator(TrainedEstimator):
             sent = self._framework.evaluator(self._built, metrics, info)
             sums = evaluate_rows(rows, source.plan, sent, batch_size)
         scorer = self._framework.scorer(self._built, metrics)
-        return {**scorer.result(sums), "num_samples": int(sum(s[0][0] for s in sums))}
+        result = {**scorer.result(sums), "num_samples": int(sum(s[0][0] for s in sums))}
+        self._evaluation = dict(result)
+        return result
 
+    @folded
     def predict(
         self,
         data: Any,
@@ -325,7 +333,10 @@ class SparkEstimator(TrainedEstimator):
         plan = inputs.layout(ready.schema, columns, need_labels=False)
         scored = predict_frame(ready, model, plan, here, batch_size, faults)
         scored = scored.drop(*set(ready.columns).difference(frame.spark.columns))
-        return frame.restore(scored if classes is None else with_names(scored, classes))
+        if classes is not None:
+            scored = with_names(scored, classes)
+        # What the tasks of this job raise arrives as itself; of a Spark frame none runs yet.
+        return run_job(scored.sparkSession.sparkContext, frame.restore, scored)
 
     def _order(self, state: bytes) -> Order:
         return Order(

@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import load_extra
+from zoo.orca.learn.charts import draw_curves, panels
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["History"]
-
-# Neither is a measure of how good the model is.
-_NO_SCORES = ("epoch", "batch_count", "num_samples", "last_train_loss", "restored")
 
 
 class History(list[dict[str, Any]]):
@@ -51,17 +48,18 @@ class History(list[dict[str, Any]]):
         Raises:
             MissingExtraError: matplotlib is not installed.
         """
-        load_extra("matplotlib", "plot")
+        matplotlib = load_extra("matplotlib", "plot")
         from matplotlib.figure import Figure
 
         table = self.frame()
-        panels = _panels(table)
-        figure = Figure(figsize=(4.2 * max(1, len(panels)), 3.2), layout="constrained")
-        for number, (title, names) in enumerate(panels.items()):
-            axes = figure.add_subplot(1, len(panels), number + 1)
-            _draw(axes, title, table[names])
-        if path is not None:
-            figure.savefig(path, dpi=120)
+        found = panels(table)
+        # Names of metrics are no formulas.
+        with matplotlib.rc_context({"text.parse_math": False}):
+            figure = Figure(figsize=(4.2 * max(1, len(found)), 3.2), layout="constrained")
+            for number, (title, names) in enumerate(found.items()):
+                draw_curves(figure.add_subplot(1, len(found), number + 1), title, table[names])
+            if path is not None:
+                figure.savefig(path, dpi=120)
         return figure
 
     def _repr_html_(self) -> str:
@@ -72,29 +70,3 @@ class History(list[dict[str, Any]]):
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float)
-
-
-def _panels(table: pd.DataFrame) -> dict[str, list[str]]:
-    """What is drawn together: a loss with that of validation, and each other number alone."""
-    names = [str(name) for name in table if name not in _NO_SCORES]
-    losses: list[str] = [name for name in ("train_loss", "val_loss") if name in names]
-    panels = {"loss": losses}
-    for name in names:
-        if name in panels["loss"] or (name == "lr" and len(set(table["lr"])) < 2):
-            continue
-        panels.setdefault(name.removeprefix("val_"), []).append(name)
-    panels = {title: found for title, found in panels.items() if found}
-    return panels | ({"lr": panels.pop("lr")} if "lr" in panels else {})
-
-
-def _draw(axes: Axes, title: str, curves: pd.DataFrame) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    for name, values in curves.items():
-        axes.plot(curves.index, values, marker="o", markersize=3, label=str(name))
-    axes.set_title(title)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    if len(curves.columns) > 1:
-        axes.legend()

@@ -37,6 +37,7 @@ __all__ = [
     "Metric",
     "Poisson",
     "Precision",
+    "PredictionPairs",
     "Recall",
     "SparseCategoricalAccuracy",
     "SparseCategoricalCrossEntropy",
@@ -402,6 +403,26 @@ class MSE(Metric):
 
     bigdl_name = "MSE"
     torch_class = "MSE"
+
+
+class PredictionPairs(Metric):
+    """Some targets with their predictions, to look at: a list of pairs `[target, prediction]`.
+
+    They are a fair sample of all elements, and the same however the data was split.
+
+    Args:
+        count: How many at most.
+
+    Raises:
+        InputError: Fewer than 1.
+    """
+
+    torch_class = "PredictionPairs"
+
+    def __init__(self, count: int = 500) -> None:
+        if count < 1:
+            raise InputError("a count of 1 or more", str(count), "Leave it out for 500.")
+        self.options = {"count": count}
 
 
 class BinaryCrossEntropy(Metric):

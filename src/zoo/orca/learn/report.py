@@ -6,6 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from zoo.orca.learn.steps import EpochStats
 
@@ -51,6 +52,7 @@ class RankTimes:
         snapshot_s: Copying the state alone; the first rank does that.
         seconds: Its epochs, validation not included.
         steps: Steps of these epochs.
+        host: Name of its host.
     """
 
     rank: int
@@ -63,6 +65,7 @@ class RankTimes:
     snapshot_s: float = 0.0
     seconds: float = 0.0
     steps: int = 0
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ class FitReport:
         ranks: Times of every rank.
         rounds: Stretches between which ranks changed; one when nothing happened.
         validate_s: Validation, part of no other figure.
+        shards: Into how many parts the rows were written; 0 for loaders.
+        validation_rows: Rows of validation; 0 for loaders.
     """
 
     seconds: float
@@ -110,6 +115,8 @@ class FitReport:
     ranks: tuple[RankTimes, ...]
     rounds: tuple[RoundFacts, ...] = ()
     validate_s: float = 0.0
+    shards: int = 0
+    validation_rows: int = 0
 
     @property
     def rows_per_s(self) -> float:
@@ -133,13 +140,15 @@ class FitReport:
 
     @property
     def first_start_s(self) -> float:
-        """From ingested data to the first step."""
-        return self.rounds[0].start_s if self.rounds else self.start_s
+        """From ingested data to the first step, without what that step took."""
+        # A rank is first heard of after its first step, which is part of the epochs.
+        return min(self.rounds[0].start_s, self.start_s) if self.rounds else self.start_s
 
     @property
     def change_s(self) -> float:
         """Starting again with other ranks, in all rounds after the first."""
-        return sum(r.start_s for r in self.rounds[1:])
+        starts_s = sum(r.start_s for r in self.rounds[1:])
+        return min(starts_s, self.start_s - self.first_start_s)
 
     @property
     def losses(self) -> int:
@@ -176,13 +185,16 @@ class FitReport:
 
 
 def rank_times(
-    epochs: Sequence[Sequence[EpochStats]], ready: Mapping[int, float]
+    epochs: Sequence[Sequence[EpochStats]],
+    ready: Mapping[int, float],
+    hosts: Mapping[int, str] = MappingProxyType({}),
 ) -> tuple[RankTimes, ...]:
     """Sum the epochs of every rank.
 
     Args:
         epochs: For every epoch its ranks.
         ready: How long each rank took to be ready.
+        hosts: Where each rank was.
     """
     size = max((len(ranks) for ranks in epochs), default=0)
     by_rank = [[ranks[r] for ranks in epochs if r < len(ranks)] for r in range(size)]
@@ -198,6 +210,7 @@ def rank_times(
             sum(e.snapshot_s for e in own),
             sum(e.seconds for e in own),
             sum(e.steps for e in own),
+            hosts.get(rank, ""),
         )
         for rank, own in enumerate(by_rank)
     )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from pyspark.ml import Pipeline, PipelineModel
 
+from zoo.orca.data.tensors.plan import TensorPlan
+from zoo.orca.learn.driver.keeper import write_whole
 from zoo.orca.learn.driver.model import TrainedModel
 from zoo.orca.learn.driver.resume import read_checkpoint
 from zoo.orca.learn.driver.stages import Stages
 from zoo.orca.learn.estimator_settings import EstimatorSettings
 from zoo.orca.learn.framework import Recipe, framework_for
 from zoo.orca.learn.history import History
+from zoo.orca.learn.report_page import FitFacts, render_page
 
 __all__ = ["TrainedEstimator"]
 
@@ -38,6 +43,9 @@ class TrainedEstimator(EstimatorSettings):
         self._recipe = recipe
         self._training = TrainedModel(self._framework, recipe, *snapshots, Stages(preprocess))
         self._history = History()
+        self._plan: TensorPlan | None = None
+        self._settings: dict[str, Any] = recipe.describe()
+        self._evaluation: dict[str, Any] = {}
 
     @property
     def _built(self) -> Any:
@@ -55,8 +63,42 @@ class TrainedEstimator(EstimatorSettings):
 
     def __repr__(self) -> str:
         epochs = self._training.position.epoch
-        state = "nothing trained so far" if self._training.fresh else f"{epochs} epochs trained"
+        done = f"{epochs} epoch{'' if epochs == 1 else 's'} trained"
+        state = "nothing trained so far" if self._training.fresh else done
         return f"<{type(self).__name__} on {self._name}: {state}>"
+
+    def report_page(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str = "Training report",
+        classes: Sequence[str] = (),
+        sections: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Write a page about the last fit and the last evaluation after it.
+
+        One HTML file that needs no other and no network: curves of training and validation, where
+        the time went, settings, data and versions. Of the metric `ConfusionMatrix` it draws the
+        matrix, of `PredictionPairs` predictions against true values and the residuals.
+
+        Args:
+            path: The file, on any file system; folders on the way are made.
+            title: Its heading.
+            classes: Names of the classes, in order.
+            sections: More of your own by heading: texts, pandas DataFrames (their first 100 rows),
+                figures of matplotlib.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: There was neither a fit nor an evaluation, or a section is of another kind.
+            MissingExtraError: The extra `report` is not installed.
+        """
+        facts = FitFacts(self._history, self.report, self._plan, self._settings, self._evaluation)
+        page = render_page(facts, title=title, classes=classes, sections=sections)
+        write_whole(path, page.encode())
+        return os.fspath(path)
 
     def get_model(self, *, live: bool = False) -> Any:
         """The model with its trained weights; a list where several are trained.

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from zoo.errors import RankError
 from zoo.orca.data.xshards import error_inbox
 from zoo.orca.data.xshards.error_inbox import INVITATION, CarriedError, ErrorInbox, Reporting
 
@@ -53,7 +52,7 @@ def test_an_error_arrives_as_itself(inbox: ErrorInbox, in_task: Start) -> None:
         found.throw()
     (note,) = caught.value.__notes__
     assert note.startswith("Raised by shard 1 of partition 2 on ")
-    assert "Number" not in f"{note}{caught.value.__cause__}"
+    assert "Number" not in note
     assert caught.value.__context__ is None
 
 
@@ -113,12 +112,11 @@ def test_a_text_that_is_too_long_is_cut() -> None:
     error = ValueError("begin" + "x" * (2 << 20) + "end")
     error.add_note("a note of the user")
     carried = CarriedError.of(error, "shard 1")
-    with pytest.raises(RankError, match="ValueError: begin") as caught:
+    assert len(carried.payload) < 100_000
+    with pytest.raises(ValueError, match="^begin") as caught:
         carried.throw()
-    shown = f"{caught.value} {caught.value.__cause__}"
-    assert len(shown) < 200_000
-    assert shown.count("xend") == 2
-    assert "a note of the user" in str(caught.value.__cause__)
+    assert str(caught.value).endswith("xend")
+    assert "a note of the user" in caught.value.__notes__[0]
 
 
 def test_hundreds_of_errors_leave_the_last(inbox: ErrorInbox, in_task: Start) -> None:

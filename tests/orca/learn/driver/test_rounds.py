@@ -18,6 +18,7 @@ from zoo.cluster.ranks.messages import Invitation, Kind, Message
 from zoo.cluster.ranks.timing import Timing
 from zoo.errors import RankError, RankLostError
 from zoo.orca.learn.driver import rounds as rounds_module
+from zoo.orca.learn.driver.progress import Progress
 from zoo.orca.learn.driver.rounds import Rounds, Start, Trained
 from zoo.orca.learn.driver.sources import Opened
 from zoo.orca.learn.order import LoaderSource, Order
@@ -69,7 +70,7 @@ def train(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Rounds, Traine
         monkeypatch.setattr(rounds_module, "train_rank", body)
         rounds = rounds or rounds_of()
         source = LoaderSource(lambda config, size: None, {}, 1, 0)
-        return rounds, rounds.run(Opened(source, None), {}, False)
+        return rounds, rounds.run(Opened(source, None), {}, Progress(range(1), show=False))
 
     return run
 
@@ -127,7 +128,7 @@ def test_error_that_cannot_travel_ends_the_fit_in_one_round(
         fails()
 
     rounds = rounds_of()
-    with pytest.raises(RankError, match="The traceback above shows the line") as caught:
+    with pytest.raises(RankError, match="The lines below show where") as caught:
         train(body, rounds)
     assert not isinstance(caught.value, RankLostError)
     assert rounds.launcher.rounds == 1

@@ -10,6 +10,7 @@ from typing import Any
 from pyspark import RDD
 from pyspark.sql.types import StructType
 
+from zoo.cluster.ranks.carried import folded
 from zoo.cluster.settings import settings
 from zoo.errors import InputError, ZooError
 from zoo.orca.data.pandas.pandas_reader import pandas_shards, parquet_keywords
@@ -29,6 +30,7 @@ FilePath = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A file, a folder, a pattern, or a list of them."""
 
 
+@folded
 def read_csv(file_path: FilePath, **kwargs: Any) -> SparkXShards:
     """Read CSV files into shards of pandas DataFrames, one for each partition.
 
@@ -80,6 +82,7 @@ def read_csv(file_path: FilePath, **kwargs: Any) -> SparkXShards:
     return _shards(lambda: csv_shards(file_path, kwargs))
 
 
+@folded
 def read_json(file_path: FilePath, **kwargs: Any) -> SparkXShards:
     """Read JSON files into shards of pandas DataFrames, one for each partition.
 
@@ -108,6 +111,7 @@ def read_json(file_path: FilePath, **kwargs: Any) -> SparkXShards:
     return _shards(lambda: json_shards(file_path, kwargs))
 
 
+@folded
 def read_parquet(
     file_path: FilePath,
     columns: Sequence[str] | None = None,

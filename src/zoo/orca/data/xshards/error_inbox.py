@@ -17,11 +17,12 @@ import secrets
 import socket
 import threading
 from dataclasses import dataclass
+from types import TracebackType
 from typing import NoReturn, Self
 
 from pyspark import SparkContext, TaskContext
 
-from zoo.cluster.ranks.carried import carry, raise_carried
+from zoo.cluster.ranks.carried import carry, lines_of, note_of, raise_carried
 from zoo.cluster.ranks.door import Door
 from zoo.cluster.ranks.link import Link
 from zoo.cluster.session.topology import bind_address, is_local, setting
@@ -33,8 +34,8 @@ _log = logging.getLogger(__name__)
 INVITATION = "zoo.shards.secret"
 """The local property of a job that tells its tasks the key. Spark hides a `secret` in its logs."""
 
-# A larger error travels as its text, and a longer text is cut.
-_ERROR_BYTES, _TEXT, _LINE = 1 << 20, 64 << 10, 200
+# A larger error travels with its text cut.
+_ERROR_BYTES, _LINE = 1 << 20, 200
 # A task waits so long for the driver; then the text of Spark is all that is told.
 _CONNECT_S = 10.0
 # Of tasks that fail by the hundred only the last ones can be what ended the job.
@@ -48,7 +49,7 @@ class CarriedError:
 
     Attributes:
         payload: The error, pickled; empty when it cannot travel.
-        facts: Its text and traceback.
+        facts: Its text, the user's lines and the whole traceback.
         where: The shard, and the host.
     """
 
@@ -59,21 +60,11 @@ class CarriedError:
     @classmethod
     def of(cls, error: Exception, name: str) -> Self:
         """Pack an error in the task where it was raised."""
-        payload, facts = carry(error)
-        facts = {key: _cut(text) for key, text in facts.items()}
-        payload = payload if len(payload) <= _ERROR_BYTES else b""
-        return cls(payload, facts, f"{name} on {platform.node()}")
+        return cls(*carry(error, _ERROR_BYTES), f"{name} on {platform.node()}")
 
     def throw(self) -> NoReturn:
         """Raise it on the driver, as its own type where that can travel."""
         raise_carried(self.payload, self.facts, self.where)
-
-
-def _cut(text: str) -> str:
-    if len(text) <= _TEXT:
-        return text
-    half = _TEXT // 2
-    return f"{text[:half]}\n... ({len(text) - _TEXT} characters) ...\n{text[-half:]}"
 
 
 class ErrorInbox:
@@ -155,15 +146,18 @@ class Reporting:
     def __enter__(self) -> None:
         """Nothing is done before an error."""
 
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> None:
         # What made the shards may have told of it already.
         if not isinstance(error, Exception) or was_reported(error):
             return
         number = _hand_over(error, self._name)
         # An error may forbid that anything is set; it is to be seen all the same.
         with contextlib.suppress(Exception):
-            error.add_note(f"Raised by {self._name} on {platform.node()}.{number}")
+            error.add_note(note_of(f"{self._name} on {platform.node()}", lines_of(error)) + number)
             vars(error)[_REPORTED] = True
+            # The lines are in the note, and Spark shows all of them several times.
+            if trace is not None:
+                trace.tb_next = None
 
 
 def was_reported(error: Exception) -> bool:
@@ -196,4 +190,4 @@ def _hand_over(error: Exception, name: str) -> str:
         level = logging.INFO if isinstance(exc, ConnectionError) else logging.WARNING
         _log.log(level, "the driver cannot be told of an error as itself: %s", exc)
         return ""
-    return f" Number {number}."
+    return f"\nNumber {number}."

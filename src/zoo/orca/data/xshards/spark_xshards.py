@@ -21,6 +21,7 @@ from pyspark import RDD
 from pyspark.serializers import BatchedSerializer, CPickleSerializer
 from pyspark.sql import DataFrame
 
+from zoo.cluster.ranks.carried import folded
 from zoo.cluster.session.lifecycle import active_session, nodes_and_cores
 from zoo.cluster.settings import settings
 from zoo.errors import ContractError, InputError
@@ -168,6 +169,7 @@ class SparkXShards(HeldRdd, XShards):
     # xs[0], xs[1], ... never end, and Python would iterate so.
     __iter__ = None
 
+    @folded
     def transform_shard(self, func: Callable[..., Any], *args: Any) -> SparkXShards:
         """Call `func(shard, *args)` for each shard, and make new shards of what it returns.
 
@@ -178,10 +180,12 @@ class SparkXShards(HeldRdd, XShards):
         """
         return self._replaced_by(map_shards(self.rdd, func, *args))
 
+    @folded
     def collect(self) -> list[Any]:
         """All shards, in order."""
         return run_job(self.rdd.ctx, self.rdd.collect)
 
+    @folded
     def first(self) -> Any:
         """The first shard.
 
@@ -193,6 +197,7 @@ class SparkXShards(HeldRdd, XShards):
             raise InputError("at least one shard", "none", "Check what the shards are made of.")
         return shards[0]
 
+    @folded
     def take(self, count: int) -> list[Any]:
         """The first shards."""
         return run_job(self.rdd.ctx, self.rdd.take, count)

@@ -11,6 +11,7 @@ from zoo.cluster.ranks.crew import Crew
 from zoo.cluster.ranks.launcher import Launcher
 from zoo.cluster.ranks.round import launch
 from zoo.orca.data.tensors.ingest import forget_ingested
+from zoo.orca.learn.driver.progress import Progress
 from zoo.orca.learn.driver.resume import data_facts, require_same_data
 from zoo.orca.learn.driver.rounds import Keeper, Rounds, Start, Trained, packed
 from zoo.orca.learn.driver.sources import Data, Opened, UnequalHostsError, open_sources
@@ -73,23 +74,27 @@ def train(
         facts = data_facts(opened.shards, batch_size, seed)
         if start.extras.get("begun"):
             require_same_data(start.extras.get("fit", {}), facts)
-        return rounds.run(opened, facts, settings.show_progress)
+        return rounds.run(opened, facts, progress)
 
-    with open_sources(
-        data, validation, batch_size=batch_size, seed=seed, recovery=settings.recovery
-    ) as opened:
-        try:
+    epochs = range(start.first_epoch, start.until)
+    with Progress(epochs, show=settings.show_progress) as progress:
+        progress.phase("preparing data")
+        with open_sources(
+            data, validation, batch_size=batch_size, seed=seed, recovery=settings.recovery
+        ) as opened:
+            try:
+                return run(opened)
+            except UnequalHostsError as exc:
+                _log.warning("ingesting again: %s", exc)
+                for result in opened.ingested:
+                    forget_ingested(result)
+        progress.phase("preparing data")
+        executors, cores = launcher.places()
+        with open_sources(
+            data, validation, batch_size=batch_size, seed=seed, partitions=executors * cores,
+            recovery=settings.recovery,
+        ) as opened:  # fmt: skip
             return run(opened)
-        except UnequalHostsError as exc:
-            _log.warning("ingesting again: %s", exc)
-            for result in opened.ingested:
-                forget_ingested(result)
-    executors, cores = launcher.places()
-    with open_sources(
-        data, validation, batch_size=batch_size, seed=seed, partitions=executors * cores,
-        recovery=settings.recovery,
-    ) as opened:  # fmt: skip
-        return run(opened)
 
 
 def evaluate_on_ranks(

@@ -35,6 +35,8 @@ from zoo.orca.data.tensors.decode import PlanDecoder
 from zoo.orca.data.tensors.flaws import raise_flaws
 from zoo.orca.data.tensors.plan import TensorPlan
 from zoo.orca.data.tensors.plan_columns import quoted
+from zoo.orca.data.tensors.spark_rows import task_place
+from zoo.orca.data.xshards.error_inbox import Reporting
 from zoo.orca.data.xshards.jobs import map_shards
 from zoo.orca.data.xshards.shard_rows import ShardRows, shard_length
 from zoo.orca.data.xshards.spark_xshards import SparkXShards
@@ -99,12 +101,13 @@ def predict_frame(
     key, names = uuid.uuid4().hex, plan.columns
 
     def predict(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
-        predictor, decoder = _held(key, lambda: open_model(blob.value)), PlanDecoder(plan)
-        for arrays in batches:
-            # Of one column Spark gives the array itself, without a tuple around it.
-            given = list(arrays) if isinstance(arrays, tuple) else [arrays]
-            batch = pa.RecordBatch.from_arrays(given[: len(names)], names=names)
-            yield predict_arrow(predictor, decoder, batch, kinds, batch_size, faults)
+        with Reporting(f"partition {task_place().partition}"):
+            predictor, decoder = _held(key, lambda: open_model(blob.value)), PlanDecoder(plan)
+            for arrays in batches:
+                # Of one column Spark gives the array itself, without a tuple around it.
+                given = list(arrays) if isinstance(arrays, tuple) else [arrays]
+                batch = pa.RecordBatch.from_arrays(given[: len(names)], names=names)
+                yield predict_arrow(predictor, decoder, batch, kinds, batch_size, faults)
 
     udf: Any = arrow_udf(predict, from_arrow_type(arrow_type(kinds)))  # type: ignore[call-overload]
     columns = [frame[quoted(name)] for name in names]

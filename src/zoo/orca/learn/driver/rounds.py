@@ -24,7 +24,7 @@ from zoo.errors import RankLostError, ShardsLostError
 from zoo.orca.data.tensors.plan import TensorPlan
 from zoo.orca.learn.driver.interrupt import Interrupt
 from zoo.orca.learn.driver.policies import Budget, Growth, Stalls
-from zoo.orca.learn.driver.progress import TrainingBar
+from zoo.orca.learn.driver.progress import Progress
 from zoo.orca.learn.driver.sources import Opened, UnequalHostsError
 from zoo.orca.learn.order import Order
 from zoo.orca.learn.rank.body import train_rank
@@ -129,16 +129,17 @@ class Rounds:
     epochs: dict[int, dict[int, EpochStats]] = field(default_factory=dict)
     interrupt: Interrupt = field(default_factory=Interrupt)
     _ready: dict[int, float] = field(default_factory=dict)
+    _hosts: dict[int, str] = field(default_factory=dict)
     _logged: float = 0
     _kept_at: float = field(default_factory=time.monotonic)
 
-    def run(self, opened: Opened, facts: Mapping[str, Any], show_progress: bool | None) -> Trained:
+    def run(self, opened: Opened, facts: Mapping[str, Any], progress: Progress) -> Trained:
         """Train to the end.
 
         Args:
             opened: The data.
             facts: Of the data, kept with every state.
-            show_progress: None shows it where a person looks.
+            progress: Shows how far it is.
         """
         ready, start = time.perf_counter(), self.start
         for known in start.extras.get("history", ()):
@@ -149,17 +150,18 @@ class Rounds:
         self.state = self.state or start.state
         self._facts = {**facts, "first_epoch": start.first_epoch}
         self._budget, self._growth = Budget(self.recovery), Growth(self.recovery.round_share)
-        rows = opened.ingested[0].rows if opened.ingested else None
-        epochs = range(start.first_epoch, start.until)
-        with TrainingBar(epochs, rows, show=show_progress) as bar, self.interrupt:
-            while self._one(opened, bar) is not End.DONE and not self.interrupt.asked:
+        self._progress = progress
+        progress.expect(opened.ingested[0].rows if opened.ingested else None)
+        with self.interrupt:
+            while self._one(opened) is not End.DONE and not self.interrupt.asked:
                 self._growth.ended()
                 self.interrupt.armed = False
         return self._trained(opened, ready)
 
-    def _one(self, opened: Opened, bar: TrainingBar) -> End:
+    def _one(self, opened: Opened) -> End:
         """One round; why it ended."""
-        hooks = _Hooks(self, opened, bar)
+        self._progress.phase("starting workers")
+        hooks = _Hooks(self, opened, self._progress)
         ending, why = Ending(), None
         try:
             ending = self._round(opened, hooks).run()
@@ -179,6 +181,7 @@ class Rounds:
         why = why or self._end(ending)
         for result in ending.results:
             self._ready[result.rank] = result.body["ready_s"]
+        self._hosts |= {peer.rank: peer.hostname for peer in ending.world}
         self.rounds.append(
             RoundFacts(len(ending.world), hooks.start_s, time.perf_counter() - hooks.begun, why)
         )
@@ -219,6 +222,7 @@ class Rounds:
         """A rank is done with an epoch."""
         if rank == 0:
             self.keeper.log_epoch(stats, iteration, time.time())
+            self._progress.epoch(stats)
         self.epochs.setdefault(stats.epoch, {})[rank] = stats
 
     def full_order(self, opened: Opened) -> Order:
@@ -257,9 +261,11 @@ class Rounds:
             rows=epochs[0][0].rows if epochs else 0,
             epochs=len(mine),
             bytes_ingested=sum(i.bytes for i in opened.ingested),
-            ranks=rank_times(mine, self._ready),
+            ranks=rank_times(mine, self._ready, self._hosts),
             rounds=tuple(self.rounds),
             validate_s=validate_s,
+            shards=len(opened.shards),
+            validation_rows=sum(i.rows for i in opened.ingested[1:]),
         )
         plan = opened.ingested[0].plan if opened.ingested else None
         interrupted = self.interrupt.asked
@@ -285,8 +291,8 @@ class Rounds:
 class _Hooks(RoundHooks):
     """What the driver of a fit does while a round runs."""
 
-    def __init__(self, rounds: Rounds, opened: Opened, bar: TrainingBar) -> None:
-        self._rounds, self._opened, self._bar = rounds, opened, bar
+    def __init__(self, rounds: Rounds, opened: Opened, progress: Progress) -> None:
+        self._rounds, self._opened, self._progress = rounds, opened, progress
         self._stalls = Stalls(rounds.recovery.stall_s)
         self.begun = time.perf_counter()
         self._first: float | None = None
@@ -320,10 +326,13 @@ class _Hooks(RoundHooks):
                 self._first = self._first or time.perf_counter()
                 self._rounds.growth.training()
                 self._opened.fixed = True
-                self._bar.show(body)
+                self._progress.show(body)
 
     def on_pulse(self, meeting: Meeting) -> None:
-        """Name ranks that hang."""
+        """Name ranks that hang, and tell whether they validate."""
+        first = meeting.pulses.get(0)
+        if first is not None and first.facts.get("doing") == "validating":
+            self._progress.validating()
         self._stalls.look(meeting.world, meeting.pulses)
 
     def wants_end(self) -> bool:

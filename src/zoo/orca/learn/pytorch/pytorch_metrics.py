@@ -18,7 +18,9 @@ from __future__ import annotations
 import copy
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from zoo.errors import InputError
@@ -42,6 +44,7 @@ from zoo.orca.learn.pytorch.metric_inputs import (
     state_vector,
 )
 from zoo.orca.learn.pytorch.torchmetrics_adapter import TorchMetric
+from zoo.orca.learn.score.pair_sample import sample_of
 
 __all__ = [
     "AUC",
@@ -60,6 +63,7 @@ __all__ = [
     "LogLoss",
     "Poisson",
     "Precision",
+    "PredictionPairs",
     "Recall",
     "ShapeError",
     "SparseCategoricalAccuracy",
@@ -264,6 +268,44 @@ class MSE(_Mean):
     def _measure(self, preds: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, int]:
         preds, targets = aligned(preds, targets)
         return (preds.double() - targets.double()).square().sum(), targets.numel()
+
+
+class PredictionPairs:
+    """A sample of targets with their predictions, as `zoo.orca.learn.score.pair_sample` draws it.
+
+    Args:
+        count: How many at most.
+    """
+
+    def __init__(self, count: int = 500) -> None:
+        self._count, self._pairs = count, np.zeros((0, 2))
+
+    def __call__(self, preds: torch.Tensor, targets: torch.Tensor) -> None:
+        """Take in one batch."""
+        preds, targets = aligned(*plain(preds, targets))
+        pairs = torch.stack([targets.double().reshape(-1), preds.double().reshape(-1)], dim=1)
+        self._take(pairs.cpu().numpy())
+
+    def _take(self, pairs: np.ndarray) -> None:
+        self._pairs = sample_of(np.concatenate([self._pairs, pairs]), self._count)
+
+    def compute(self) -> torch.Tensor:
+        """Return the sample, of shape (pairs, 2)."""
+        return torch.from_numpy(self._pairs.copy())
+
+    def state(self) -> torch.Tensor:
+        """Return the sample in one row."""
+        return self.compute().reshape(-1)
+
+    def load_states(self, states: Sequence[torch.Tensor]) -> None:
+        """Put the states of all parts in the place of what was seen."""
+        self.reset()
+        for state in states:
+            self._take(state.cpu().numpy().reshape(-1, 2))
+
+    def reset(self) -> None:
+        """Forget everything seen."""
+        self._pairs = np.zeros((0, 2))
 
 
 class BinaryCrossEntropy(_Mean):

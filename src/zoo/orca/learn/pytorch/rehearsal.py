@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from zoo.cluster.ranks.carried import lines_of
 from zoo.errors import ColumnError
 from zoo.orca.data.tensors.plan import TensorPlan, TensorSpec
 from zoo.orca.learn.pytorch.losses import LossPerOutput, weigh_loss
@@ -230,11 +231,13 @@ def _refuse(failed: Sequence[BaseException], specs: Sequence[TensorSpec]) -> Non
         for error in failed:
             if isinstance(error, RuntimeError | TypeError) and any(w in str(error) for w in words):
                 shown = ", ".join(f"{_names(s)} ({s.dtype}{_shape(s)})" for s in specs)
-                raise ColumnError(
+                refused = ColumnError(
                     "columns that the model and its loss can take",
                     f"{shown}, of which torch says: {' '.join(str(error).split())[:300]}",
                     remedy,
-                ) from error
+                )
+                refused.add_note(lines_of(error).rstrip())
+                raise refused from None
 
 
 def _names(spec: TensorSpec) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import torch
 
+from zoo.errors import load_extra
 from zoo.orca.learn.pytorch.loss_watch import align
 
 __all__ = ["TorchMetric"]
@@ -27,8 +27,7 @@ class TorchMetric:
 
     def __init__(self, metric: Any) -> None:
         self._metric = copy.deepcopy(metric)
-        # Whoever has such a metric has installed the package; we never ask for it.
-        base = import_module("torchmetrics").Metric
+        base = load_extra("torchmetrics", "torchmetrics").Metric
         # A wrapper keeps its states in the metrics inside it.
         self._parts = [part for part in self._metric.modules() if isinstance(part, base)]
         for part in self._parts:
@@ -104,7 +103,7 @@ def _merged(rule: Any, states: Sequence[Any], weights: Sequence[float]) -> Any:
     if len(states) == 1:
         return states[0]
     stacked = torch.stack(list(states))
-    if rule is import_module("torchmetrics.utilities.data").dim_zero_mean:
+    if rule is load_extra("torchmetrics.utilities.data", "torchmetrics").dim_zero_mean:
         shares = stacked.new_tensor(weights) / sum(weights)
         return torch.tensordot(shares, stacked, 1)
     return stacked if rule is None else rule(stacked)

@@ -74,7 +74,7 @@ def test_error_of_a_function_keeps_its_type(spark: SparkSession, tmp_path: Path)
 
     with pytest.raises(KeyError, match="no such label") as caught:
         write_parts(str(tmp_path / "out"), [1], broken, schema=NUMBERS, write_mode="error")
-    assert "chunk 0" in str(caught.value.__cause__)
+    assert "chunk 0" in caught.value.__notes__[0]
     assert not list(tmp_path.iterdir())
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from zoo.cluster.ranks.carried import carry, raise_carried
+from zoo.cluster.ranks.carried import carry, folded, raise_carried
 from zoo.cluster.session.lifecycle import active_session
 from zoo.errors import ClusterError, InputError
 from zoo.orca.data.image.dataset_schema import Schema, check_schema, encode
@@ -86,6 +86,7 @@ def cut(count: int, block_size: int) -> list[slice]:
     return [slice(at, min(at + block_size, count)) for at in range(0, count, block_size)]
 
 
+@folded
 def write_parts(
     path: str | os.PathLike[str],
     parts: Sequence[Part],
