@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,14 +29,12 @@ from zoo.orca.learn.driver.prediction import (
     require_predictable,
     with_names,
 )
-from zoo.orca.learn.driver.rounds import Trained
 from zoo.orca.learn.framework import Framework, Recipe
-from zoo.orca.learn.history import History
+from zoo.orca.learn.history import epoch_dict
 from zoo.orca.learn.loggers import Logger
 from zoo.orca.learn.order import LoaderSource, Order, SnapshotOrder
 from zoo.orca.learn.recovery import Recovery
 from zoo.orca.learn.score.predict import Faults, Predictor, Tried
-from zoo.orca.learn.steps import EpochStats, validation_name
 from zoo.orca.learn.tensorboard import TensorBoardSummary
 from zoo.orca.learn.trained_estimator import TrainedEstimator
 
@@ -206,21 +204,7 @@ class SparkEstimator(TrainedEstimator):
         self._take(done, profile)
         if reduce_results:
             return self._history
-        return [[_epoch_dict(e, profile, own=True) for e in ranks] for ranks in done.epochs]
-
-    def _take(self, done: Trained, profile: bool) -> None:
-        """Have what a fit gave, also when the user has ended it."""
-        self._training.end_fit(done.state)
-        self._report, self._plan = done.report, done.plan or self._plan
-        self._evaluation = {}
-        self._history = History(_epoch_dict(ranks[0], profile) for ranks in done.epochs)
-        if done.interrupted:
-            at = self._training.position
-            _log.warning(
-                "interrupted after step %d, %d whole epochs: the estimator has these weights, and "
-                "history, and the next fit goes on from them", at.iteration, at.epoch,
-            )  # fmt: skip
-            raise KeyboardInterrupt
+        return [[epoch_dict(e, profile, own=True) for e in ranks] for ranks in done.epochs]
 
     @folded
     def evaluate(
@@ -333,8 +317,7 @@ class SparkEstimator(TrainedEstimator):
         plan = inputs.layout(ready.schema, columns, need_labels=False)
         scored = predict_frame(ready, model, plan, here, batch_size, faults)
         scored = scored.drop(*set(ready.columns).difference(frame.spark.columns))
-        if classes is not None:
-            scored = with_names(scored, classes)
+        scored = with_names(scored, classes)
         # What the tasks of this job raise arrives as itself; of a Spark frame none runs yet.
         return run_job(scored.sparkSession.sparkContext, frame.restore, scored)
 
@@ -404,23 +387,3 @@ def require_count(name: str, value: object) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ContractError(f"{name} as a whole number of 1 or more", repr(value), "Correct it.")
-
-
-def _epoch_dict(epoch: EpochStats, profile: bool, *, own: bool = False) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "epoch": epoch.epoch,
-        "batch_count": epoch.steps,
-        "num_samples": epoch.own_rows if own else epoch.rows,
-        "train_loss": epoch.own_loss if own else epoch.loss,
-        "last_train_loss": epoch.last_loss,
-        **epoch.extra,
-    }
-    for name, value in epoch.validation.items():
-        result[validation_name(name)] = value
-    if profile:
-        steps = max(1, epoch.steps)
-        times = asdict(epoch)
-        result["profile"] = {"mean_train_epoch_s": epoch.seconds} | {
-            f"mean_{part}_s": times[f"{part}_s"] / steps for part in ("data", "compute", "sync")
-        }
-    return result

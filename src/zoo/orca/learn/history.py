@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import load_extra
 from zoo.orca.learn.charts import draw_curves, panels
+from zoo.orca.learn.steps import EpochStats, validation_name
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["History"]
+__all__ = ["History", "epoch_dict"]
 
 
 class History(list[dict[str, Any]]):
@@ -70,3 +72,30 @@ class History(list[dict[str, Any]]):
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float)
+
+
+def epoch_dict(epoch: EpochStats, profile: bool, *, own: bool = False) -> dict[str, Any]:
+    """The numbers of an epoch as a history has them.
+
+    Args:
+        epoch: Of all ranks.
+        profile: Whether to add seconds of a step, by what they went into.
+        own: Rows and loss of this rank alone.
+    """
+    result: dict[str, Any] = {
+        "epoch": epoch.epoch,
+        "batch_count": epoch.steps,
+        "num_samples": epoch.own_rows if own else epoch.rows,
+        "train_loss": epoch.own_loss if own else epoch.loss,
+        "last_train_loss": epoch.last_loss,
+        **epoch.extra,
+    }
+    for name, value in epoch.validation.items():
+        result[validation_name(name)] = value
+    if profile:
+        steps = max(1, epoch.steps)
+        times = asdict(epoch)
+        result["profile"] = {"mean_train_epoch_s": epoch.seconds} | {
+            f"mean_{part}_s": times[f"{part}_s"] / steps for part in ("data", "compute", "sync")
+        }
+    return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -12,13 +13,16 @@ from zoo.orca.data.tensors.plan import TensorPlan
 from zoo.orca.learn.driver.keeper import write_whole
 from zoo.orca.learn.driver.model import TrainedModel
 from zoo.orca.learn.driver.resume import read_checkpoint
+from zoo.orca.learn.driver.rounds import Trained
 from zoo.orca.learn.driver.stages import Stages
 from zoo.orca.learn.estimator_settings import EstimatorSettings
 from zoo.orca.learn.framework import Recipe, framework_for
-from zoo.orca.learn.history import History
+from zoo.orca.learn.history import History, epoch_dict
 from zoo.orca.learn.report_page import FitFacts, render_page
 
 __all__ = ["TrainedEstimator"]
+
+_log = logging.getLogger(__name__)
 
 
 class TrainedEstimator(EstimatorSettings):
@@ -99,6 +103,20 @@ class TrainedEstimator(EstimatorSettings):
         page = render_page(facts, title=title, classes=classes, sections=sections)
         write_whole(path, page.encode())
         return os.fspath(path)
+
+    def _take(self, done: Trained, profile: bool) -> None:
+        """Have what a fit gave, also when the user has ended it."""
+        self._training.end_fit(done.state)
+        self._report, self._plan = done.report, done.plan or self._plan
+        self._evaluation = {}
+        self._history = History(epoch_dict(ranks[0], profile) for ranks in done.epochs)
+        if done.interrupted:
+            at = self._training.position
+            _log.warning(
+                "interrupted after step %d, %d whole epochs: the estimator has these weights, and "
+                "history, and the next fit goes on from them", at.iteration, at.epoch,
+            )  # fmt: skip
+            raise KeyboardInterrupt
 
     def get_model(self, *, live: bool = False) -> Any:
         """The model with its trained weights; a list where several are trained.

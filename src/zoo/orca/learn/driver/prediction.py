@@ -174,13 +174,15 @@ def _held(key: str, make: Callable[[], Predictor]) -> Predictor:
     return _models[key]
 
 
-def with_names(frame: DataFrame, classes: Sequence[str]) -> DataFrame:
+def with_names(frame: DataFrame, classes: Sequence[str] | None) -> DataFrame:
     """The frame with names of classes in the place of their numbers.
 
     Args:
         frame: From `predict_frame`; its predictions are class numbers.
-        classes: One name for each.
+        classes: One name for each; None leaves the numbers.
     """
+    if classes is None:
+        return frame
     number, names = frame[_NAME].cast("int"), array(*map(lit, classes))
     beyond = format_string(f"a class for each of {len(classes)} names in classes; found %d", number)
     named = when(number >= len(classes), raise_error(beyond)).otherwise(get(names, number))
