@@ -32,7 +32,7 @@ from zoo.orca.learn.driver.prediction import (
 from zoo.orca.learn.framework import Framework, Recipe
 from zoo.orca.learn.history import epoch_dict
 from zoo.orca.learn.loggers import Logger
-from zoo.orca.learn.order import LoaderSource, Order, SnapshotOrder
+from zoo.orca.learn.order import GivenData, LoaderSource, Order, SnapshotOrder
 from zoo.orca.learn.recovery import Recovery
 from zoo.orca.learn.score.predict import Faults, Predictor, Tried
 from zoo.orca.learn.tensorboard import TensorBoardSummary
@@ -361,14 +361,13 @@ def _weighing(inputs: Inputs, weights: RowWeights, framework: Framework, built: 
 
 def _batch_size(data: Any, given: int | None) -> int:
     """Rows of a step; a loader that was given has batches of its own."""
-    own: int | None = getattr(data, "own_batch_size", None)
-    if own is None:
+    if not isinstance(data, GivenData):
         require_count("batch_size", given)
         assert given is not None
         return given
-    if given not in (None, _BATCH_SIZE, own):
+    if given not in (None, _BATCH_SIZE, data.own_batch_size):
         _log.warning("batch_size=%r: not used, as the loader has its own batches", given)
-    return own
+    return data.own_batch_size
 
 
 def _require_no_steps(num_steps: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from zoo.orca.learn.callback import Callback
 from zoo.orca.learn.steps import GradientLimits
 from zoo.orca.learn.trigger import Trigger
 
-__all__ = ["LoaderSource", "Order", "SnapshotOrder", "Source", "TensorSource"]
+__all__ = ["GivenData", "LoaderSource", "Order", "SnapshotOrder", "Source", "TensorSource"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,20 @@ class TensorSource:
     seed: int | None
     part: int = 0
     copies: bool = False
+
+
+class GivenData(ABC):
+    """A creator function of what was made on the driver already: all ranks share its batches.
+
+    Attributes:
+        own_batch_size: Rows of these batches.
+    """
+
+    own_batch_size: int
+
+    @abstractmethod
+    def __call__(self, config: dict[str, Any], batch_size: int) -> Any:
+        """What the framework loads data with, in a rank."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from zoo.orca.data.xshards.shard_rows import ShardRows, flat_names, plan_dicts, 
 from zoo.orca.data.xshards.spark_xshards import SparkXShards
 from zoo.orca.learn.driver.sources import Data, TableData
 from zoo.orca.learn.driver.stages import Stages
-from zoo.orca.learn.order import LoaderSource
+from zoo.orca.learn.order import GivenData, LoaderSource
 
 __all__ = ["Inputs", "require_same_kind"]
 
@@ -90,10 +90,10 @@ class Inputs:
             self._require_no_stages("a data creator")
             self._say_unused(columns, "a data creator")
             self._require_no_weights()
-            own = getattr(data, "own_batch_size", None)
-            one_by_one = settings.serialize_data_creator and own is None
-            creator = OneAtATime(data) if one_by_one else data
-            return LoaderSource(creator, self.config, own or batch_size, seed)
+            if isinstance(data, GivenData):
+                return LoaderSource(data, self.config, data.own_batch_size, seed)
+            creator = OneAtATime(data) if settings.serialize_data_creator else data
+            return LoaderSource(creator, self.config, batch_size, seed)
         if data is None:
             raise ContractError(
                 f"{what} data", "None", "Pass a DataFrame, XShards or a data creator."

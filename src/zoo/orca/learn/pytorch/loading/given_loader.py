@@ -14,13 +14,14 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from zoo.cluster.ranks.carried import pickled, unpickled
+from zoo.orca.learn.order import GivenData
 
 __all__ = ["GivenLoader", "has_indices", "same_randomness"]
 
 _log = logging.getLogger(__name__)
 
 
-class GivenLoader:
+class GivenLoader(GivenData):
     """Makes in every rank the loader that was given.
 
     Args:
