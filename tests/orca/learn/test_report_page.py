@@ -87,7 +87,7 @@ def headings(page: str) -> list[str]:
 def test_a_fit_is_shown_whole() -> None:
     page = render_page(facts(), title="Rents")
     assert headings(page) == ["Training", "How good it is", "Where the time went", "What was run"]
-    for text in ("Rents", "alpha", "beta", "preparing data 1.00 s", "seed", "area", "pyspark"):
+    for text in ("Rents", "alpha", "beta", "preparing data 1.00 s", "seed", "area", "numpy"):
         assert text in page
     assert "3 epochs of 1,000 rows in 10.00 s" in page
     assert page.count("<svg") == 2

@@ -175,7 +175,8 @@ class _Confusion:
         wrong = matrix * (1 - np.eye(len(matrix)))
         worst = np.argsort(-wrong, axis=None, kind="stable")[:_MISTAKES]
         at = [divmod(int(k), len(matrix)) for k in worst]
-        right, true, taken = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+        sums = (matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0))
+        right, true, taken = (part.tolist() for part in sums)
         return cls(
             name,
             as_svg(draw, name, width=side, height=side),
