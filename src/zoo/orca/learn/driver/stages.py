@@ -30,7 +30,7 @@ from zoo.orca.learn.preprocess import vocabularies
 __all__ = ["Stages"]
 
 # Left out: SQLTransformer, whose text may call any Java; RFormula, whose parts name their classes.
-_KNOWN = {
+_KNOWN: dict[str, Any] = {
     name: kind
     for name, kind in vars(feature).items()
     if isinstance(kind, type)
@@ -192,9 +192,8 @@ def _flat(pipeline: Any) -> Iterator[Any]:
 
 
 def _require_known(stage: Any) -> None:
-    kind: Any = type(stage)
-    name = kind.__name__
-    if _KNOWN.get(name) is not kind:
+    name = type(stage).__name__
+    if _KNOWN.get(name) is not type(stage):
         raise InputError(
             "stages of pyspark.ml.feature in preprocess, without SQLTransformer and RFormula", name,
             "A saved estimator holds no others, as they may run code. Apply that one to the frame "
@@ -306,7 +305,7 @@ def _read(saved: Saved) -> PipelineModel:
     active_session()
     stages = []
     for stage in saved:
-        kind: Any = _KNOWN[stage["class"]]
+        kind = _KNOWN[stage["class"]]
         with tempfile.TemporaryDirectory(prefix="zoo-stage-") as folder, _explained():
             for name, content in stage["files"].items():
                 place = Path(folder) / name
