@@ -52,7 +52,7 @@ def test_models_learn(outputs: list[dict[str, Any]]) -> None:
     error = re.search(r"'MAE': ([\d.]+)", text)
     assert accuracy is not None, text
     assert error is not None, text
-    assert float(accuracy[1]) > 0.8
+    assert float(accuracy[1]) > 0.9
     assert float(error[1]) < 0.3
 
 
