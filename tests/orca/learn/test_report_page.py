@@ -2,10 +2,12 @@
 
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -91,6 +93,14 @@ def test_a_fit_is_shown_whole() -> None:
         assert text in page
     assert "3 epochs of 1,000 rows in 10.00 s" in page
     assert page.count("<svg") == 2
+
+
+def test_a_module_of_a_package_with_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package here is tensorflow-cpu."""
+    monkeypatch.setitem(sys.modules, "tensorflow", ModuleType("tensorflow"))
+    page = render_page(facts(), title="Rents")
+    assert "numpy" in page
+    assert "tensorflow" not in page
 
 
 def test_it_needs_no_other_file_and_no_network() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import platform
 import re
@@ -284,8 +285,10 @@ def _versions() -> dict[str, str]:
     except metadata.PackageNotFoundError:  # run from its source
         needs = ["numpy", "pandas", "pyarrow", "pyspark"]
     for name in sorted({re.split(r"[^\w.-]", need)[0] for need in needs}):
-        if name.replace("-", "_") in sys.modules:
-            found[name] = metadata.version(name)
+        # A module may come from a package of another name, such as tensorflow-cpu.
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            if name.replace("-", "_") in sys.modules:
+                found[name] = metadata.version(name)
     return found
 
 
