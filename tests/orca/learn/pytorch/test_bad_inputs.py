@@ -302,7 +302,7 @@ def test_error_in_evaluate_tells_where(spark: SparkSession) -> None:
         estimator(model=Picky()).evaluate(
             frame(spark, "1d a", Y), feature_cols=["a"], label_cols=["y"]
         )
-    assert re.fullmatch(r"Raised by partition [01] on \S+\.", caught.value.__notes__[0])
+    assert re.match(r"Raised by partition [01] on \S+:\n  File .*", caught.value.__notes__[0])
 
 
 def test_output_that_is_no_number_does_not_end_training(spark: SparkSession) -> None:

@@ -249,7 +249,7 @@ def test_sums_are_float64() -> None:
 
 
 def test_public_names_are_the_metrics() -> None:
-    helpers = {"AdditiveMetric", "ShapeError", "adopt"}
+    helpers = {"AdditiveMetric", "PredictionPairs", "ShapeError", "adopt"}
     gathered = set(classification_metrics.__all__)
     assert {cls.__name__ for cls in DATA} == set(pytorch_metrics.__all__) - helpers - gathered
 
