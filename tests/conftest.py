@@ -38,11 +38,11 @@ WING_S = {
     "benchmarks": 90,
     "cluster": 300,
     "conformance": 170,
-    "docs": 240,
-    "examples": 110,
+    "docs": 130,
+    "examples": 160,
     "faults": 600,
-    "orca/data": 250,
-    "orca/learn": 200,
+    "orca/data": 280,
+    "orca/learn": 340,
 }
 OTHER_WINGS_S = 60
 

@@ -52,7 +52,8 @@ def report(epoch: int, rows: int, loss: float = 0.5) -> dict[str, Any]:
 
 def stats(epoch: int, **validation: float) -> EpochStats:
     return EpochStats(
-        epoch, steps=2, rows=1_000, loss_sum=250.0, seconds=1.5, validation=validation
+        epoch, steps=2, rows=1_000, weight=1_000.0, loss_sum=250.0, seconds=1.5,
+        validation=validation,
     )  # fmt: skip
 
 

@@ -66,7 +66,8 @@ def test_error_of_the_user_comes_back_as_its_own_type() -> None:
 
     with pytest.raises(ArithmeticError, match="in a metric") as caught:
         scored(Part(2), evaluator=Broken)
-    assert caught.value.__notes__ == ["Raised by part 0."]
+    (note,) = caught.value.__notes__
+    assert note.startswith("Raised by part 0:\n  File ")
 
 
 def test_rows_of_which_none_weighs_anything_are_refused() -> None:
