@@ -101,7 +101,7 @@ def test_open_shards_hold_no_file_descriptors(tmp_path):
     plan = PLAN.resolved([("float32", (1,)), ("int64", ())])
     before = len(list(Path("/proc/self/fd").iterdir()))
     arrays = [open_tensors(shard, plan) for _ in range(50)]
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
     assert len(arrays) == 50
 
 

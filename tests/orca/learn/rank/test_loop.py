@@ -306,7 +306,7 @@ def test_loop_stops_between_steps_when_the_driver_says_so(member: Member) -> Non
 def test_nothing_is_left_of_a_loop(members: list[Member]) -> None:
     before = threading.active_count()
     run_all([loop_of(m, FOUR) for m in members], 1)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_sums_of_a_step_without_weight_have_no_loss() -> None:
