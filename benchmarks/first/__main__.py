@@ -6,6 +6,7 @@ Each notes the seconds since it was started, Python's own start included.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -92,6 +93,7 @@ def loaded(job: Job, clock: Clock) -> None:
 def _plain_spark(job: Job) -> SparkSession:
     from pyspark.sql import SparkSession
 
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     made = SparkSession.builder.master(f"local[{job.ranks}]").appName("peer")
     conf = {
         "spark.driver.memory": job.memory,
