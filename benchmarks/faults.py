@@ -139,6 +139,12 @@ def page(trials: list[Trial], facts: dict[str, Any]) -> str:
     )
 
 
+def as_json(facts: dict[str, Any], trials: list[Trial]) -> str:
+    """All numbers, a line for each trial."""
+    lines = ",\n".join(json.dumps(trial.facts()) for trial in trials)
+    return f'{{"machine": {json.dumps(facts)},\n"trials": [\n{lines}\n]}}\n'
+
+
 def before(file: Path | None) -> list[Trial]:
     """What an earlier run, which may have been stopped, has written."""
     if file is None or not file.exists():
@@ -165,8 +171,7 @@ def main() -> None:
             said = trial.skipped or trial.error or trial.notes
             print(f"  {trial.kind} {trial.seed}: {trial.seconds:.0f} s, {said}", flush=True)
             if chosen.json:
-                numbers = {"machine": facts, "trials": [done.facts() for done in trials]}
-                chosen.json.write_text(json.dumps(numbers, indent=1))
+                chosen.json.write_text(as_json(facts, trials))
     print(f"\n{table(trials)}\n")
     print("\n".join(map(str, claims(trials))))
     bad = failures(trials)
