@@ -1,19 +1,17 @@
 """Real image files for the tests of image datasets."""
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+
+from image_file import file_of
 
 
 def picture(height: int, width: int, *, seed: int = 0, kind: str = "PNG") -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind)
-    return buffer.getvalue()
+    return file_of(pixels, kind)
 
 
 @pytest.fixture(scope="session")

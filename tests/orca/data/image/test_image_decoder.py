@@ -12,14 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from image_file import file_of
 from zoo.errors import InputError
 from zoo.orca.data.image import ImageDecoder, ImagePipeline
-
-
-def file_of(pixels: np.ndarray, kind: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind)
-    return buffer.getvalue()
 
 
 def huge_png(width: int, height: int) -> bytes:

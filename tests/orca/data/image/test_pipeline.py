@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from image_file import DATA, PIXELS, file_of
 from zoo.errors import InputError
 from zoo.orca.data.image.pipeline import ImagePipeline, Key, RecordTransform
 from zoo.orca.data.image.steps.boxes import Boxes
@@ -38,17 +39,6 @@ TRAINING = ImagePipeline(
     RandomResizedCrop(24), RandomFlip(), ColorJitter(0.2, 0.2), ToCHW(), Normalize(MEAN, STD)
 )
 EVALUATION = ImagePipeline(ResizeShorter(32), CenterCrop(24), ToCHW(), Normalize(MEAN, STD))
-PIXELS = np.random.default_rng(5).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-
-
-def file_of(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-DATA = file_of(PIXELS)
 
 
 def smooth(height: int, width: int) -> Image.Image:

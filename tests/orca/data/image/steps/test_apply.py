@@ -1,6 +1,5 @@
 """Functions of the user's own as steps."""
 
-import io
 import logging
 import pickle
 import random
@@ -14,6 +13,7 @@ from PIL import Image, ImageOps
 from pyspark import cloudpickle
 from pyspark.sql import SparkSession
 
+from image_file import DATA, PIXELS
 from zoo.errors import InputError
 from zoo.orca.data.image.image_frame import transform_images
 from zoo.orca.data.image.pipeline import ImagePipeline
@@ -26,17 +26,6 @@ from zoo.orca.data.image.transforms import (
     ToCHW,
     ToHWC,
 )
-
-PIXELS = np.random.default_rng(5).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-
-
-def file_of(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-DATA = file_of(PIXELS)
 
 
 def noisy(image: Any, rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Transforms of torchvision and of albumentations as steps."""
 
 import inspect
-import io
 import itertools
 import os
 import pickle
@@ -16,6 +15,7 @@ import torch
 from PIL import Image
 from pyspark import cloudpickle
 
+from image_file import DATA, PIXELS, file_of
 from zoo.errors import InputError
 from zoo.orca.data.image.pipeline import ImagePipeline
 from zoo.orca.data.image.steps.forms import as_array
@@ -29,17 +29,6 @@ from zoo.orca.data.image.transforms import (
     ToCHW,
     ToHWC,
 )
-
-PIXELS = np.random.default_rng(5).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-
-
-def file_of(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-DATA = file_of(PIXELS)
 
 
 @pytest.fixture(scope="module")
