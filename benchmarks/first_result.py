@@ -24,7 +24,8 @@ _TITLES = {
     "ours": "Zoo",
     "loaded": "Zoo, a fresh program with a saved model",
     "topandas": "toPandas + torch",
-    "torchdistributor": "TorchDistributor, tuned",
+    "torchdistributor": "TorchDistributor",
+    "tuned": "TorchDistributor, tuned",
     "jvm": "limit: a Spark session",
     "torch": "limit: `import torch`",
 }
@@ -60,7 +61,7 @@ def ratios(found: dict[str, dict[str, float]]) -> list[str]:
     """What is compared, as sentences."""
     told = []
     fit = found.get("ours", {}).get("first fit")
-    for peer in ("torchdistributor", "topandas"):
+    for peer in ("torchdistributor", "tuned", "topandas"):
         if fit and peer in found:
             times = found[peer]["first fit"] / fit
             told.append(f"first fit: {times:.1f} times as fast as {_TITLES[peer]}")

@@ -128,7 +128,16 @@ def topandas(job: Job, clock: Clock) -> None:
 
 
 def torchdistributor(job: Job, clock: Clock) -> None:
+    """Spark's TorchDistributor on the frame as it is, with its loader's defaults."""
+    _distribute(job, clock, tuned=False)
+
+
+def tuned(job: Job, clock: Clock) -> None:
     """Spark's TorchDistributor on the frame, tuned as `tabular.peers` says."""
+    _distribute(job, clock, tuned=True)
+
+
+def _distribute(job: Job, clock: Clock, *, tuned: bool) -> None:
     from pyspark.ml.torch.distributor import TorchDistributor
     from pyspark.sql import functions as F
     from tabular.job import LABEL, make_frame
@@ -138,11 +147,12 @@ def torchdistributor(job: Job, clock: Clock) -> None:
     spark = _plain_spark(job)
     clock.done("session")
     frame = make_frame(spark, job)
-    array = frame.select(F.array(*job.features).alias("features"), LABEL).persist()
-    array.count()
+    if tuned:
+        frame = frame.select(F.array(*job.features).alias("features"), LABEL).persist()
+        frame.count()
     clock.done("frame")
     distributor = TorchDistributor(num_processes=job.ranks, local_mode=False, use_gpu=False)
-    distributor._train_on_dataframe(train_partition, array, job, 0)
+    distributor._train_on_dataframe(train_partition, frame, job, 0 if tuned else 1)
     clock.done("first fit")
     clock.until("start to a trained model")
     spark.stop()
@@ -164,7 +174,8 @@ def torch(job: Job, clock: Clock) -> None:
 
 
 CONTENDERS = {
-    program.__name__: program for program in (ours, loaded, topandas, torchdistributor, jvm, torch)
+    program.__name__: program
+    for program in (ours, loaded, topandas, torchdistributor, tuned, jvm, torch)
 }
 
 
