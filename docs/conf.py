@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import zoo
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from guide_notebooks import programs, write_notebooks
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -60,6 +64,8 @@ html_theme = "furo"
 html_title = f"Zoo {version}"
 html_show_copyright = False
 html_show_sourcelink = False
+NOTEBOOKS = Path(__file__).parents[1] / "build" / "notebooks"
+html_extra_path = [str(NOTEBOOKS)]
 
 # `name` in a docstring is code.
 default_role = "literal"
@@ -105,6 +111,16 @@ def write_pages(app: Sphinx) -> None:
         (folder / f"{face}.rst").write_text("\n\n".join(parts) + "\n")
 
 
+def offer_notebook(app: Sphinx, name: str, source: list[str]) -> None:
+    """Put a link to its notebook under the heading of a guide."""
+    if (guide := name.removeprefix("guides/")) in programs() and guide != name:
+        heading, _, rest = source[0].partition("\n")
+        link = f'<p><a href="../{guide}.ipynb" download>This page as a notebook</a></p>'
+        source[0] = f"{heading}\n\n```{{raw}} html\n{link}\n```\n{rest}"
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    write_notebooks(NOTEBOOKS)
     app.connect("builder-inited", write_pages)
+    app.connect("source-read", offer_notebook)

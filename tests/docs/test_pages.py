@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,3 +65,21 @@ def test_the_blocks_run(page: str, told: dict[str, str]) -> None:
 
 def test_no_page_was_missed() -> None:
     assert sum(map(len, PAGES.values())) >= 62
+
+
+def test_every_guide_is_a_notebook(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "guide_notebooks.py", tmp_path],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    guides = {page.stem for page in (ROOT / "docs" / "guides").glob("*.md")}
+    assert {path.stem for path in tmp_path.iterdir()} == guides
+    for path in tmp_path.iterdir():
+        cells = json.loads(path.read_text())["cells"]
+        code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+        blocks = BLOCKS.findall((ROOT / "docs" / "guides" / f"{path.stem}.md").read_text())
+        assert code == [block.strip() for block in blocks]
+        texts = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+        assert "```python" not in texts
+        assert "](" not in texts.replace("](http", "")

@@ -303,3 +303,14 @@ def test_older_names_that_the_model_knows_are_taken() -> None:
     one = build(Recipe(Renamed(2, 1), None))
     load_state(one, saved({"kernel": torch.ones(1, 2), "bias": torch.zeros(1)}))
     assert one.model.weight.tolist() == [[1.0, 1.0]]
+
+
+def test_tied_weights_that_differ_in_the_file_are_refused() -> None:
+    tied = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    tied[1].weight = tied[0].weight
+    one, before = build(Recipe(tied, None)), tied[0].weight.tolist()
+    with pytest.raises(InputError, match=r"other weights for '1.weight' than for '0.weight'"):
+        load_state(one, saved({"0.weight": torch.ones(2, 2), "1.weight": torch.zeros(2, 2)}))
+    assert one.model[0].weight.tolist() == before
+    load_state(one, saved({"0.weight": torch.ones(2, 2), "1.weight": torch.ones(2, 2)}))
+    assert one.model[1].weight.tolist() == torch.ones(2, 2).tolist()

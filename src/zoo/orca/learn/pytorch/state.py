@@ -125,6 +125,8 @@ def apply_state(built: Built, state: State) -> Position:
     """
     tree, undo = state.tree, list[Callable[[], object]]()
     with_optimizer = state.whole and _wants_optimizer(built, tree["optimizer_kind"])
+    if not state.whole:
+        _require_one_value(built.model, tree["model"])
     try:
         certain = _fits(built.model, tree["model"])
         if not certain:
@@ -192,6 +194,19 @@ def _fits(model: torch.nn.Module, weights: Mapping[str, Any]) -> bool:
         and value.shape == weights[name].shape
         for name, value in own.items()
     )
+
+
+def _require_one_value(model: torch.nn.Module, weights: Mapping[str, Any]) -> None:
+    """Refuse two values for what is one parameter here: the last to come would win unnoticed."""
+    first: dict[int, str] = {}
+    for name, parameter in model.state_dict(keep_vars=True).items():
+        other = first.setdefault(id(parameter), name)
+        one, two = weights.get(other), weights.get(name)
+        both = isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor)
+        if other != name and both and not torch.equal(one, two):
+            raise _unreadable(
+                f"other weights for '{name}' than for '{other}', which are one parameter here"
+            )
 
 
 def _memory(model: torch.nn.Module) -> Callable[[], object]:
