@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyspark.errors import PySparkException
-from pyspark.ml.functions import vector_to_array
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_type
@@ -270,6 +269,8 @@ def _plain(result: DataFrame, name: str) -> Column:
     column = result[quoted(name)]
     if result.schema[name].dataType.typeName() != "vectorudt":
         return column
+    from pyspark.ml.functions import vector_to_array
+
     return F.when(column.isNotNull(), vector_to_array(column)).alias(name)
 
 

@@ -6,9 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
-
-from pyspark.ml import Pipeline, PipelineModel
+from typing import TYPE_CHECKING, Any
 
 from zoo.cluster.ranks.carried import folded, pickled
 from zoo.cluster.ranks.crew import Crew
@@ -37,6 +35,9 @@ from zoo.orca.learn.recovery import Recovery
 from zoo.orca.learn.score.predict import Faults, Predictor, Tried
 from zoo.orca.learn.tensorboard import TensorBoardSummary
 from zoo.orca.learn.trained_estimator import TrainedEstimator
+
+if TYPE_CHECKING:
+    from pyspark.ml import Pipeline, PipelineModel
 
 __all__ = ["SparkEstimator", "require_count"]
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
-
-from pyspark.ml import Pipeline, PipelineModel
+from typing import TYPE_CHECKING, Any, Self
 
 from zoo.orca.data.tensors.plan import TensorPlan
 from zoo.orca.learn.driver.keeper import write_whole
@@ -19,6 +17,9 @@ from zoo.orca.learn.estimator_settings import EstimatorSettings
 from zoo.orca.learn.framework import Recipe, framework_for
 from zoo.orca.learn.history import History, epoch_dict
 from zoo.orca.learn.report_page import FitFacts, render_page
+
+if TYPE_CHECKING:
+    from pyspark.ml import Pipeline, PipelineModel
 
 __all__ = ["TrainedEstimator"]
 

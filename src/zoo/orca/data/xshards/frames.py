@@ -30,7 +30,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import RDD
-from pyspark.ml.linalg import SparseVector, VectorUDT
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 
@@ -57,7 +56,7 @@ def frame_to_rdd(frame: DataFrame, *, widen: bool = True) -> RDD[Any]:
         widen: Make whole numbers int64 and reals float64, as pandas reads them.
     """
     names, kinds = list(frame.columns), [field.dataType for field in frame.schema]
-    vectors = frozenset(i for i, kind in enumerate(kinds) if isinstance(kind, VectorUDT))
+    vectors = frozenset(i for i, kind in enumerate(kinds) if kind.typeName() == "vectorudt")
     zone = frame.sparkSession.conf.get(_ZONE)
     # mapInArrow fails on names with a dot, and select on names that are not unique.
     plain = frame.toDF(*(f"c{i}" for i in range(len(names))))
@@ -237,5 +236,7 @@ def _vector_cells(chunk: pa.StructArray) -> Iterator[Any]:
 
 def _vector(cell: dict[str, Any]) -> Any:
     if cell["type"] == 0:
+        from pyspark.ml.linalg import SparseVector
+
         return SparseVector(cell["size"], cell["indices"], cell["values"])
     return np.array(cell["values"], dtype=np.float64)

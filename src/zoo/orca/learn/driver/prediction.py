@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.ml.functions import array_to_vector
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import types as T
 from pyspark.sql.functions import (
@@ -132,11 +131,14 @@ def _holds_vectors(kind: T.DataType) -> bool:
 
 def _as_vectors(column: Column, kinds: Kinds) -> Column:
     """Python gives lists to Spark, which makes vectors of them: from a cache it takes none."""
+    if not isinstance(kinds, list) and (isinstance(kinds, Mapping) or kinds.dims != 1):
+        return column
+    # It takes a second to import, which most predictions go without.
+    from pyspark.ml.functions import array_to_vector
+
     if isinstance(kinds, list):
         return transform(column, array_to_vector)
-    if not isinstance(kinds, Mapping) and kinds.dims == 1:
-        return when(column.isNotNull(), array_to_vector(column))
-    return column
+    return when(column.isNotNull(), array_to_vector(column))
 
 
 def _sample_of(frame: DataFrame, plan: TensorPlan, faults: Faults) -> Callable[[], pa.Table]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pyspark.ml import Pipeline, PipelineModel
 from torch import nn
 
 from zoo.cluster.ranks.crew import Crew
@@ -18,6 +17,9 @@ from zoo.orca.learn.pytorch.operator.host import checked_operator
 from zoo.orca.learn.pytorch.recipe import Recipe
 from zoo.orca.learn.pytorch.training_operator import TrainingOperator
 from zoo.orca.learn.recovery import Recovery
+
+if TYPE_CHECKING:
+    from pyspark.ml import Pipeline, PipelineModel
 
 __all__ = ["Estimator", "TorchEstimator"]
 

@@ -202,8 +202,9 @@ def _require_one_value(model: torch.nn.Module, weights: Mapping[str, Any]) -> No
     for name, parameter in model.state_dict(keep_vars=True).items():
         other = first.setdefault(id(parameter), name)
         one, two = weights.get(other), weights.get(name)
-        both = isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor)
-        if other != name and both and not torch.equal(one, two):
+        if other == name or not isinstance(one, torch.Tensor) or not isinstance(two, torch.Tensor):
+            continue
+        if not torch.equal(one, two):
             raise _unreadable(
                 f"other weights for '{name}' than for '{other}', which are one parameter here"
             )
