@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import importlib.util
 import logging
 import os
 import re
+import runpy
 import shlex
 import signal
 import subprocess
@@ -20,6 +22,7 @@ from typing import IO, TYPE_CHECKING, NoReturn
 from zoo.cluster.guard import session_dir, session_guard
 from zoo.cluster.session.java import find_java
 from zoo.cluster.session.properties import escaped
+from zoo.cluster.session.soon import import_what_is_needed
 from zoo.cluster.session.surroundings import locale_for_java
 from zoo.errors import ClusterError
 
@@ -49,9 +52,13 @@ _CHATTER = re.compile(
 
 def spark_command(script: str) -> str:
     """The path of one of Spark's own scripts, such as `spark-submit`."""
-    from pyspark.find_spark_home import _find_spark_home
-
-    return os.path.join(_find_spark_home(), "bin", script)
+    # This file of Spark's alone: the package takes half a second to import.
+    package = importlib.util.find_spec("pyspark")
+    assert package is not None
+    assert package.origin is not None
+    finder = runpy.run_path(str(Path(package.origin).with_name("find_spark_home.py")))
+    home: str = finder["_find_spark_home"]()
+    return os.path.join(home, "bin", script)
 
 
 def _conf_dir() -> Path:
@@ -125,6 +132,7 @@ class DriverJvm:
         for pump in self._pumps:
             pump.start()
         try:
+            import_what_is_needed()
             self.gateway: JavaGateway = self._connect(contact)
         except BaseException:
             self._process.kill()
