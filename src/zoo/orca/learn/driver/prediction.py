@@ -84,6 +84,7 @@ def predict_frame(
     here: Predictor,
     batch_size: int,
     faults: Faults = Faults(),  # noqa: B008 - it is frozen
+    kinds: Kinds | None = None,
 ) -> DataFrame:
     """The frame with one more column, `prediction`. Nothing is computed yet.
 
@@ -94,14 +95,17 @@ def predict_frame(
         here: The same model on the driver, to learn the type of the column from.
         batch_size: Rows that the model sees at once.
         faults: What becomes of rows that cannot be predicted.
+        kinds: What the outputs of a row are; None finds it out.
     """
-    kinds = prediction_kinds(here, plan, _sample_of(frame, plan, faults), faults)
+    if kinds is None:
+        kinds = prediction_kinds(here, plan, _sample_of(frame, plan, faults), faults)
     blob, open_model = frame.sparkSession.sparkContext.broadcast(model.blob), model.open
-    key, names = uuid.uuid4().hex, plan.columns
+    key, names = model.key or uuid.uuid4().hex, plan.columns
 
     def predict(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
         with Reporting(f"partition {task_place().partition}"):
-            predictor, decoder = _held(key, lambda: open_model(blob.value)), PlanDecoder(plan)
+            predictor = _held(key, lambda: open_model(blob.value))
+            decoder = PlanDecoder(plan, batch_size)
             for arrays in batches:
                 # Of one column Spark gives the array itself, without a tuple around it.
                 given = list(arrays) if isinstance(arrays, tuple) else [arrays]
@@ -115,7 +119,7 @@ def predict_frame(
     # Where the rows come in columns, from a cache or a file, Spark hands these to Python and
     # cannot carry ML vectors past it (as of 4.3). A column that it has to compute first, and that
     # it cannot compute later, makes rows of them; a setting of the session would do so for all.
-    mark = f"__zoo_row_{key[:8]}"
+    mark = f"__zoo_row_{uuid.uuid4().hex[:8]}"
     marked = frame.withColumn(mark, spark_partition_id())
     column = udf(*columns, marked[mark])
     return marked.withColumn(_NAME, _as_vectors(column, kinds)).drop(mark)
@@ -224,7 +228,7 @@ def predict_shards(
         dict for outputs with names.
     """
     blob, open_model = rows.context.broadcast(model.blob), model.open
-    key, read = uuid.uuid4().hex, rows.read
+    key, read = model.key or uuid.uuid4().hex, rows.read
 
     def predict(shard: Any) -> dict[str, Any]:
         pieces = read(plan, [shard])

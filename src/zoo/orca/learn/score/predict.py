@@ -78,7 +78,7 @@ class Tried:
         """What it says of made-up rows, which it may have seen when the plan was made."""
         if self._seen is not None and self._seen[0] == [(t.dtype, t.shape) for t in plan.features]:
             return self._seen[1]
-        return self([np.zeros((2, *(t.shape or ())), dtype=t.dtype) for t in plan.features])
+        return self([spec.blank(2) for spec in plan.features])
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,13 @@ class SentModel:
     Attributes:
         blob: As it is now.
         open: Of its framework: makes a predictor of the blob.
+        key: Its name, the same in calls that send the same model: processes then open it once.
+            None where it may be another each time.
     """
 
     blob: bytes
     open: Callable[[bytes], Predictor]
+    key: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Who predicts on a frame of images in `inference.py`."""
