@@ -22,9 +22,11 @@ class Run(Protocol):
         optimizer: Its optimizer.
         epoch: Number of the running epoch, from 1, over all fits.
         step: Steps done in this epoch.
+        steps: Steps of an epoch; None when ranks may have unequal numbers.
         iteration: Steps done in all.
         rank: Number of this rank, from 0.
         size: How many ranks there are now; may change from round to round.
+        mean_loss: Mean loss of the epoch so far.
         logs: Numbers. After a step `loss` and `lr`; after an epoch `train_loss`, `lr`, and with
             validation data `val_loss` and `val_<Metric>`. What a callback adds after an epoch
             reaches the result of `fit` and the loggers.
@@ -34,9 +36,11 @@ class Run(Protocol):
     optimizer: Any
     epoch: int
     step: int
+    steps: int | None
     iteration: int
     rank: int
     size: int
+    mean_loss: float
     logs: dict[str, float]
 
     def stop(self, why: str) -> None:

@@ -8,25 +8,22 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from zoo.cluster.ranks.carried import folded, pickled
 from zoo.cluster.ranks.crew import Crew
 from zoo.cluster.ranks.launcher import launcher_for
 from zoo.errors import ContractError, InputError
-from zoo.orca.data.tensors.plan import Columns, Decoder
+from zoo.orca.data.tensors.plan import Columns, Decoder, Use
 from zoo.orca.data.tensors.row_weights import RowWeights, checked_classes
-from zoo.orca.data.xshards.jobs import run_job
-from zoo.orca.data.xshards.spark_xshards import SparkXShards
+from zoo.orca.data.tf.data import Dataset
 from zoo.orca.learn.callback import Callback
 from zoo.orca.learn.driver.evaluation import evaluate_rows
 from zoo.orca.learn.driver.fit import FitSettings, evaluate_on_ranks, train
 from zoo.orca.learn.driver.inputs import Inputs, require_same_kind
 from zoo.orca.learn.driver.keeper import FitKeeper
-from zoo.orca.learn.driver.prediction import (
-    predict_frame,
-    predict_shards,
-    require_predictable,
-    with_names,
-)
+from zoo.orca.learn.driver.prediction import require_predictable
+from zoo.orca.learn.driver.scoring import Scoring, first_rows
 from zoo.orca.learn.framework import Framework, Recipe
 from zoo.orca.learn.history import epoch_dict
 from zoo.orca.learn.loggers import Logger
@@ -50,9 +47,9 @@ class SparkEstimator(TrainedEstimator):
 
     Data is a Spark DataFrame, a pandas DataFrame, a `pyarrow.Table`, XShards of pandas DataFrames
     (these four with `feature_cols` and `label_cols`), XShards of dicts
-    `{"x": array or list of arrays, "y": the same}`, what the framework loads data with, such as a
-    torch DataLoader, or a function `f(config, batch_size)` that returns one. `batch_size` is always
-    the number of rows of a step over all ranks.
+    `{"x": array or list of arrays, "y": the same}`, a `zoo.orca.data.tf.data.Dataset`, what the
+    framework loads data with, such as a torch DataLoader, or a function `f(config, batch_size)`
+    that returns one. `batch_size` is always the number of rows of a step over all ranks.
 
     Args:
         framework: Its name in `zoo.orca.learn.framework.FRAMEWORKS`.
@@ -85,6 +82,7 @@ class SparkEstimator(TrainedEstimator):
         self._decoders, self._show_progress = dict(decoders or {}), show_progress
         self._recovery = recovery
         self._columns: tuple[Columns | None, Columns | None] = (None, None)
+        self._steps: dict[Use, int] = {}  # of an epoch of a data creator, set by subclasses
 
     @folded
     def fit(  # noqa: PLR0913 - the arguments that existing programs pass
@@ -154,7 +152,7 @@ class SparkEstimator(TrainedEstimator):
             Exception: The first error that a rank hit, as its own type, with rank and host.
         """
         require_count("epochs", epochs)
-        data, validation_data = map(self._framework.creator, (data, validation_data))
+        data, validation_data = _loadable(self._framework, data, validation_data)
         batch_size = _batch_size(data, batch_size)
         info = _checked_info(info)
         columns = (feature_cols, label_cols)
@@ -234,7 +232,7 @@ class SparkEstimator(TrainedEstimator):
         Returns:
             Each metric by name, `val_loss`, and `num_samples`.
         """
-        data = self._framework.creator(data)
+        (data,) = _loadable(self._framework, data)
         batch_size = _batch_size(data, batch_size)
         if num_steps is not None:
             require_count("num_steps", num_steps)
@@ -309,18 +307,17 @@ class SparkEstimator(TrainedEstimator):
         if output == "class" and classes is None:
             classes = self._training.stages.classes
         model, predictor = self._framework.predictors(self._built, output)
-        here, columns = Tried(predictor), (feature_cols, None)
-        inputs = self._inputs(here)
-        if isinstance(data, SparkXShards):
-            rows, plan = inputs.shards(data, columns, need_labels=False)
-            return predict_shards(rows, model, plan, batch_size, classes)
-        frame, ready = inputs.frame(data, columns, need_labels=False, streams=True)
-        plan = inputs.layout(ready.schema, columns, need_labels=False)
-        scored = predict_frame(ready, model, plan, here, batch_size, faults)
-        scored = scored.drop(*set(ready.columns).difference(frame.spark.columns))
-        scored = with_names(scored, classes)
-        # What the tasks of this job raise arrives as itself; of a Spark frame none runs yet.
-        return run_job(scored.sparkSession.sparkContext, frame.restore, scored)
+        here = Tried(predictor)
+        scoring = Scoring(model, here, batch_size, faults, classes)
+        return scoring.predict(data, feature_cols, self._inputs(here))
+
+    def first_rows(
+        self, data: Any, rows: int = 32, feature_cols: Columns | None = None
+    ) -> list[np.ndarray]:
+        """The first rows of a frame or of XShards, as the arrays that the model is called with."""
+        require_count("rows", rows)
+        require_predictable(data, Faults())
+        return first_rows(data, (feature_cols, None), self._inputs(), rows)[0]
 
     def _order(self, state: bytes) -> Order:
         return Order(
@@ -335,16 +332,15 @@ class SparkEstimator(TrainedEstimator):
         compares, fixed = self._recipe.compares or bool(self._metrics), frozenset(self._decoders)
         taken = partial(self._framework.as_taken, self._built, fixed=fixed, predictor=predictor)
         return Inputs(
-            self._framework.float_dtype(self._built),
-            self._framework.takes_one_input(self._built),
-            self._recipe.config,
-            self._decoders,
-            compares,
-            self._plan,
-            self._columns,
-            taken,
-            self._training.stages,
-        )
+            self._framework.float_dtype(self._built), self._framework.takes_one_input(self._built),
+            self._recipe.config, self._decoders, compares, self._plan, self._columns, taken,
+            self._training.stages, text=self._framework.takes_text(self._built), steps=self._steps,
+        )  # fmt: skip
+
+
+def _loadable(framework: Framework, *given: Any) -> list[Any]:
+    """Data as ranks can load it; what is no such thing comes back as it is."""
+    return [d.to_shards() if isinstance(d, Dataset) else framework.creator(d) for d in given]
 
 
 def _checked_info(info: Mapping[str, Any] | None) -> dict[str, Any]:

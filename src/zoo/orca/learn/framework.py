@@ -35,6 +35,10 @@ __all__ = [
 ]
 
 FRAMEWORKS = {
+    "graph": "zoo.orca.learn.graph.framework:Graph",
+    "keras-jax": "zoo.orca.learn.keras.process:on_jax",
+    "keras-tensorflow": "zoo.orca.learn.keras.process:on_tensorflow",
+    "keras-torch": "zoo.orca.learn.keras.process:on_torch",
     "linear": "zoo.orca.learn.linear.framework:Linear",
     "pytorch": "zoo.orca.learn.pytorch.framework:Torch",
 }
@@ -193,7 +197,15 @@ class Scorer(Protocol):
 
 
 class Framework(Protocol):
-    """One way to build, train and score models."""
+    """One way to build, train and score models.
+
+    Attributes:
+        title: What messages call it.
+        other_settings: What to do to train on with other settings than those of a saved state.
+    """
+
+    title: str
+    other_settings: str
 
     def build(self, recipe: Any) -> Any:
         """On the driver: carry out a recipe, with first weights; a `Built`."""
@@ -281,6 +293,9 @@ class Framework(Protocol):
 
     def takes_one_input(self, built: Any) -> bool:
         """Whether the model is called with one argument, so columns become one matrix."""
+
+    def takes_text(self, built: Any) -> bool:
+        """Whether features may be texts: arrays of bytes, `zoo.orca.data.tensors.plan.TEXT`."""
 
     def creator(self, data: Any) -> Any:
         """A function that makes in a rank what the framework loads data with, of one that is given.

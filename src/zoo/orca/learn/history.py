@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from zoo.errors import load_extra
 from zoo.orca.learn.charts import draw_curves, panels
@@ -26,9 +26,28 @@ class History(list[dict[str, Any]]):
         >>> history = History([{"epoch": 1, "train_loss": 0.5}, {"epoch": 2, "train_loss": 0.25}])
         >>> history[-1]["train_loss"]
         0.25
+        >>> history["train_loss"]  # of the last epoch
+        0.25
         >>> float(history.frame().loc[2, "train_loss"])
         0.25
     """
+
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[dict[str, Any]]: ...
+    @overload
+    def __getitem__(self, key: str) -> Any: ...
+    def __getitem__(self, key: SupportsIndex | slice | str) -> Any:
+        """An epoch by its place, or a number of the last epoch by its name.
+
+        Args:
+            key: As of a list; or a name, which older programs have with `train_` in front.
+        """
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        last = super().__getitem__(-1) if self else {}
+        return last[key if key in last else key.removeprefix("train_")]
 
     def frame(self) -> pd.DataFrame:
         """The numbers as a table: a row for each epoch, whose number is the index."""

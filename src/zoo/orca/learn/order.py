@@ -60,12 +60,17 @@ class LoaderSource:
         config: Its first argument, to which `rank` and `size` are added.
         batch_size: Rows of a step over all ranks.
         seed: Of the order.
+        steps: Of an epoch; None for those that there are. A framework may have no use for it.
+        part: 0 for training, where an epoch of so many steps begins where the one before has ended;
+            1 for validation and evaluation, which look at the same rows each time.
     """
 
     creator: Callable[[dict[str, Any], int], Any]
     config: Mapping[str, Any]
     batch_size: int
     seed: int
+    steps: int | None = None
+    part: int = 0
 
 
 Source = TensorSource | LoaderSource

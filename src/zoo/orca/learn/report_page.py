@@ -270,7 +270,8 @@ def _tensors(plan: TensorPlan) -> list[tuple[str, str, str]]:
         (
             use,
             ", ".join(column.name for column in tensor.columns),
-            f"{tensor.dtype or 'as decoded'}" + (f" {list(tensor.shape)}" if tensor.shape else ""),
+            ("text" if tensor.is_text else tensor.dtype or "as decoded")
+            + (f" {list(tensor.shape)}" if tensor.shape else ""),
         )
         for use, tensor in kinds
     ]

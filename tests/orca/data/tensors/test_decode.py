@@ -405,6 +405,15 @@ def test_pieces_together_are_the_batch(monkeypatch):
     assert [(t.dtype, t.shape) for t in decoder.tensors] == [("float32", (4,)), ("float32", ())]
 
 
+def test_pieces_hold_whole_batches_where_they_are_larger(monkeypatch):
+    values, batch = batch_of(100)
+    monkeypatch.setattr(decode, "_PIECE_BYTES", 20 * 7)
+    for size, wanted in ((3, [32, *[6] * 11, 2]), (7, [32, *[7] * 9, 5]), (8, [32, *[7] * 9, 5])):
+        pieces = list(PlanDecoder(plan_of(T.ArrayType(T.DoubleType())), size).pieces(batch))
+        assert [len(p[0]) for p in pieces] == wanted
+        np.testing.assert_array_equal(np.concatenate([p[0] for p in pieces]), values)
+
+
 def test_large_rows_come_one_by_one(monkeypatch):
     monkeypatch.setattr(decode, "_PIECE_BYTES", 1)
     decoder = PlanDecoder(plan_of(T.DoubleType()))
@@ -454,3 +463,34 @@ def test_numbers_that_are_none_are_remarked_column_by_column():
     assert len(list(decoder.pieces(batch))) == 1
     assert {f.column: f.rows for f in decoder.remarks.values()} == {"a": 2, "b": 1, "y": 1}
     assert not decoder.flaws
+
+
+WORDS = ["ä", "", "a\0b", "long " * 9]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_texts_become_bytes(kind):
+    array = pa.array(["cut off", *WORDS], kind)[1:]
+    found = decoded(T.StringType(), array, text=True)
+    assert found.dtype == object
+    assert found.tolist() == [word.encode() for word in WORDS]
+
+
+def test_arrays_of_texts_have_one_shape():
+    kind, arrow = T.ArrayType(T.StringType()), pa.list_(pa.string())
+    found = decoded(kind, pa.array([["a", "b"], ["c", ""]], arrow), text=True)
+    assert found.tolist() == [[b"a", b"b"], [b"c", b""]]
+    assert flaw_of(kind, pa.array([["a"], ["b", "c"]], arrow), text=True) == ("ragged", 1)
+
+
+def test_texts_that_are_null_are_counted():
+    assert flaw_of(T.StringType(), pa.array(["a", None, None]), text=True) == ("null", 2)
+    inside = pa.array([["a", None], ["b", "c"]], pa.list_(pa.string()))
+    assert flaw_of(T.ArrayType(T.StringType()), inside, text=True) == ("null", 1)
+
+
+def test_texts_lie_side_by_side():
+    schema = T.StructType([T.StructField(name, T.StringType()) for name in "ab"])
+    (spec,) = plan_columns(schema, [["a", "b"]], None, need_labels=False, text=True).features
+    found = decode_tensor(spec, [pa.array(["x", "y"]), pa.array(["z", ""])])
+    assert found.tolist() == [[b"x", b"z"], [b"y", b""]]

@@ -155,7 +155,7 @@ def test_tensors_are_named_for_their_columns():
 @pytest.mark.parametrize(
     ("column", "kind", "remedy"),
     [
-        ("text", "string", "StringIndexer"),
+        ("text", "string", "encode(index=['text'])"),
         ("fields", "struct<a:int>", "df.select('fields.*')"),
         ("pairs", "map<string,int>", "['key']"),
         ("texts", "array<string>", "Cast or drop"),
@@ -239,3 +239,22 @@ def test_a_thousand_columns_are_planned_in_no_time():
 
 def test_quoted_names_hold_anything():
     assert quoted("a.b`c d") == "`a.b``c d`"
+
+
+def test_texts_are_features_where_they_are_taken():
+    assert layout(["text", "texts"], text=True) == [("object", ()), ("object", None)]
+    assert layout([["text", "text"]], text=True) == [("object", (2,))]
+
+
+def test_texts_lie_beside_no_numbers():
+    assert layout(["text", "long"], text=True, assemble=True) == [("object", ()), ("int64", ())]
+    with pytest.raises(ColumnError, match="both among text, long.*Give 'text' its own entry"):
+        plan([["text", "long"]], text=True)
+
+
+@pytest.mark.parametrize(
+    ("features", "options"), [(["long"], {}), (["text"], {"decoders": {"text": "int64"}})]
+)
+def test_texts_are_no_labels_and_have_no_other_type(features, options):
+    with pytest.raises(ColumnError, match="'text'.*encode.*StringIndexer"):
+        plan(features, ["text"], text=True, **options)

@@ -195,3 +195,20 @@ def test_too_many_maps_are_told(tmp_path, monkeypatch):
     monkeypatch.setattr(pa, "memory_map", refused)
     with pytest.raises(ClusterError, match=r"memory maps.*vm.max_map_count.*coalesce"):
         open_tensors(shard, PLAN.resolved([("float32", (3,)), ("int64", ())]))
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (2, 1)])
+def test_texts_come_back_in_any_order(tmp_path, shape):
+    words = np.array([b"a", b"", "ü".encode(), b"\0" * 300, b"b", b"c\0"] * 4, object)
+    words = words.reshape(-1, *shape)
+    shard = write(tmp_path / "s", [words[:1], np.arange(1)], [words[1:], np.arange(1, len(words))])
+    got = open_tensors(shard, PLAN.resolved([("object", shape), ("int64", ())]))[0]
+    rows = np.array([3, 0, 3, len(words) - 1])
+    np.testing.assert_array_equal(got.take(rows, shape), words[rows])
+    assert shard.rows == len(words)
+
+
+def test_texts_may_all_be_empty(tmp_path):
+    shard = write(tmp_path / "s", [np.array([b"", b""], object), np.arange(2)])
+    got = open_tensors(shard, PLAN.resolved([("object", ()), ("int64", ())]))[0]
+    assert got.take(np.array([1]), ()).tolist() == [b""]

@@ -7,6 +7,7 @@ import pytest
 
 from zoo.errors import ColumnError, ContractError, InputError
 from zoo.orca.data.tensors.ingest import ingest
+from zoo.orca.data.tensors.plan import TEXT
 from zoo.orca.data.tensors.plan_columns import plan_columns
 from zoo.orca.data.tensors.row_weights import ClassWeights, RowWeights, weigh
 from zoo.orca.data.tensors.tensor_shard import open_tensors
@@ -35,17 +36,57 @@ def parts(spark):
 
 def layout_of(shard):
     x, y = dict_arrays(shard)
-    facts = [[(n, a.dtype.name, a.shape[1:]) for n, a in part] for part in (x, y)]
+    facts = [
+        [(n, a.dtype.name if a.dtype.kind in "iufb" else TEXT, a.shape[1:]) for n, a in part]
+        for part in (x, y)
+    ]
     return facts[0], facts[1] or None, [key for key in shard if key not in ("x", "y")]
 
 
-def pieces_of(*shards, like=SHARD, float_dtype="float32"):
-    plan = plan_dicts(layout_of(like), float_dtype, need_labels="y" in like)
+def pieces_of(*shards, like=SHARD, float_dtype="float32", text=False):
+    plan = plan_dicts(layout_of(like), float_dtype, need_labels="y" in like, text=text)
     pieces = ArrayPieces(plan, shards)
     return list(pieces), {flaw.kind: flaw for flaw in pieces.flaws.values()}
 
 
 # Dicts of arrays, without Spark.
+
+WORDS = {"x": [np.array(["ä", "b"]), np.arange(2)]}
+
+
+@pytest.mark.parametrize(
+    "words", [np.array(["ä", "b"]), np.array(["ä", b"b"], object), np.array([b"\xc3\xa4", b"b"])]
+)
+def test_texts_become_bytes(words):
+    ((texts, _),), flaws = pieces_of({"x": [words, np.arange(2)]}, like=WORDS, text=True)
+    assert not flaws
+    assert texts.dtype == object
+    assert texts.tolist() == ["ä".encode(), b"b"]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["a", None, float("nan")], {"null": 2}),
+        (["a", 1, ["b"]], {"text": 2}),
+        ([1.5, 2.5], {"ragged": 2}),
+    ],
+)
+def test_what_is_no_text_is_counted(words, found):
+    array = np.empty(len(words), object)
+    array[:] = words
+    array = array if isinstance(words[0], str) else np.array(words)
+    shard = {"x": [array, np.arange(len(words))]}
+    _, flaws = pieces_of(shard, like=WORDS, text=True)
+    assert {kind: flaw.rows for kind, flaw in flaws.items()} == found
+
+
+def test_texts_are_refused_where_nobody_takes_them():
+    with pytest.raises(ColumnError, match=r"x\[0\] as an array of numbers.*encode"):
+        plan_dicts(layout_of(WORDS), "float32", need_labels=False)
+    labels = {"x": np.arange(2), "y": np.array(["a", "b"])}
+    with pytest.raises(ColumnError, match="y as an array of numbers"):
+        plan_dicts(layout_of(labels), "float32", need_labels=True, text=True)
 
 
 def test_arrays_become_tensors_in_the_order_of_x_then_y():
@@ -112,7 +153,7 @@ def test_key_x_should_in_each_shard():
         dict_arrays({"y": FLOATS})
 
 
-@pytest.mark.parametrize("value", [[1, 2], "text", np.array(["a"]), np.float64(1), [FLOATS, 3]])
+@pytest.mark.parametrize("value", [[1, 2], "text", np.array([1j]), np.float64(1), [FLOATS, 3]])
 def test_x_that_is_no_array_is_a_value_error(value):
     with pytest.raises(ValueError, match="numpy array"):
         dict_arrays({"x": value})

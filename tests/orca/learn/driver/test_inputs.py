@@ -9,6 +9,7 @@ from torch import nn
 from zoo.errors import InputError
 from zoo.orca.data.tensors.plan import Columns, TensorPlan
 from zoo.orca.learn.driver.inputs import Inputs
+from zoo.orca.learn.order import LoaderSource
 
 SCHEMA = T.StructType(
     [
@@ -16,6 +17,7 @@ SCHEMA = T.StructType(
         T.StructField("b", T.DoubleType()),
         T.StructField("k", T.IntegerType()),
         T.StructField("v", T.ArrayType(T.DoubleType())),
+        T.StructField("t", T.StringType()),
     ]
 )
 
@@ -69,7 +71,7 @@ def test_shape_of_arrays_is_known_from_the_fit() -> None:
 
 def test_decoder_for_a_column_that_is_not_there_is_refused_in_training() -> None:
     inputs = Inputs("float32", True, {}, {"aa": "float32"}, True, None)
-    with pytest.raises(InputError, match="decoders for columns.*'aa'.*has a, b, k, v"):
+    with pytest.raises(InputError, match="decoders for columns.*'aa'.*has a, b, k, v, t"):
         inputs.layout(SCHEMA, (["a"], ["b"]), use="train")
     assert inputs.layout(SCHEMA, (["a"], None), need_labels=False).columns == ["a"]
 
@@ -83,3 +85,18 @@ def test_columns_beside_a_data_creator_are_said_to_be_unused(
     caplog.clear()
     inputs.source(lambda config, size: None, (None, None), 8, "training")
     assert not caplog.text
+
+
+def test_texts_in_the_place_of_numbers_are_refused() -> None:
+    inputs = Inputs("float32", True, {}, {}, True, planned(["a"]), text=True)
+    with pytest.raises(InputError, match=r"'a' \(float32.*received 't' \(text"):
+        inputs.layout(SCHEMA, (["t"], None), need_labels=False)
+
+
+def test_steps_of_a_creator_go_to_its_source() -> None:
+    inputs = Inputs("float32", True, {}, {}, True, None, steps={"train": 5, "validate": 2})
+    train = inputs.source(print, (None, None), 8, "training", use="train")
+    check = inputs.source(print, (None, None), 8, "validation", use="validate")
+    assert isinstance(train, LoaderSource)
+    assert isinstance(check, LoaderSource)
+    assert (train.steps, train.part, check.steps, check.part) == (5, 0, 2, 1)

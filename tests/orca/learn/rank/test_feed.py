@@ -269,3 +269,24 @@ def test_decoding_runs_ahead_and_not_far(tmp_path, monkeypatch):
     for thread in left:
         thread.join(5)
     assert not [t for t in left if t.is_alive()]
+
+
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_texts_stay_with_their_rows(tmp_path, shape):
+    plan = PLAN.resolved([("object", shape), ("int64", ())])
+    shards = []
+    for s, rows in enumerate((7, 0, 30)):
+        y = 100 * s + np.arange(rows)
+        texts = np.empty((rows, *shape), object)
+        texts.T[...] = [str(n).encode() * (n % 3) for n in y]
+        with TensorWriter(tmp_path / str(s), 2) as writer:
+            writer.append([texts, y])
+        shards.append(TensorShard(s, rows, "here", writer.path if rows else "", writer.bytes))
+    seen = []
+    for rank in range(2):
+        feed = TensorFeed(plan, shards, host="here", place=(rank, 2), batch_size=8, seed=1)
+        for _, (texts, y) in feed.epoch(2):
+            expected = [str(n).encode() * (n % 3) for n in y.tolist()]
+            assert texts.reshape(len(y), -1)[:, -1].tolist() == expected
+            seen += y.tolist()
+    assert sorted(seen) == [*range(7), *range(200, 230)]

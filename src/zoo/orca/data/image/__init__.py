@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zoo.orca.data.image.formats.imagenet import write_imagenet
     from zoo.orca.data.image.formats.mnist import write_mnist
     from zoo.orca.data.image.formats.tfrecord import read_examples, read_tfrecord, write_tfrecord
-    from zoo.orca.data.image.formats.voc import write_voc
+    from zoo.orca.data.image.formats.voc import VOC_CLASSES, write_voc
     from zoo.orca.data.image.grid import show_images
     from zoo.orca.data.image.image_decoder import ImageDecoder
     from zoo.orca.data.image.image_files import read_images
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from zoo.orca.data.image.reading.records import read_records
 
 __all__ = [
+    "VOC_CLASSES",
     "DType",
     "FeatureType",
     "ImageDecoder",
@@ -60,6 +61,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "VOC_CLASSES": "formats.voc",
     "DType": "dataset_schema",
     "FeatureType": "dataset_schema",
     "ImageDecoder": "image_decoder",

@@ -52,6 +52,7 @@ class PlanDecoder:
 
     Args:
         plan: The tensors; its columns are those of the batches, in order.
+        batch_size: Pieces of more rows than this have a multiple of it.
 
     Attributes:
         tensors: With shapes and dtypes known after the first rows.
@@ -59,7 +60,8 @@ class PlanDecoder:
         remarks: NaN and infinite numbers so far, by column and kind.
     """
 
-    def __init__(self, plan: TensorPlan) -> None:
+    def __init__(self, plan: TensorPlan, batch_size: int = 1) -> None:
+        self._batch_size = batch_size
         self.tensors = list(plan.tensors)
         self.flaws: dict[tuple[str, str], Flaw] = {}
         self.remarks: dict[tuple[str, str], Flaw] = {}
@@ -91,8 +93,9 @@ class PlanDecoder:
                 continue
             if spec.shape is None or spec.dtype is None:
                 return _UNKNOWN_ROWS
-            size += np.dtype(spec.dtype).itemsize * int(np.prod(spec.shape, dtype=np.int64))
-        return max(1, _PIECE_BYTES // max(1, size))
+            size += spec.row_bytes
+        rows = max(1, _PIECE_BYTES // max(1, size))
+        return rows - rows % self._batch_size if rows > self._batch_size else rows
 
     def _decode(self, piece: pa.RecordBatch) -> list[Tensor]:
         columns: list[pa.Array] = piece.columns
@@ -253,6 +256,8 @@ def _cast(plan: ColumnPlan, values: np.ndarray, out: np.ndarray | None = None) -
 def _flat(array: pa.Array) -> np.ndarray:
     if pa.types.is_decimal(array.type):
         array = array.cast(pa.float64())
+    elif pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        array = array.cast(pa.large_binary())
     values: np.ndarray = array.to_numpy(zero_copy_only=False)
     return values
 

@@ -34,7 +34,7 @@ class Flaw:
 
     Attributes:
         column: The column.
-        kind: `null`, `nan`, `ragged`, `inexact`, `overflow`, `layout`, `weight` or
+        kind: `null`, `nan`, `ragged`, `inexact`, `overflow`, `layout`, `weight`, `text` or
             `undecodable`; of a remark `infinite` or `weightless`.
         rows: How many rows of the batch.
         example: What was found, for the message.
@@ -158,6 +158,11 @@ _FLAWS = {
         "shards that all look like the first",
         "others",
         "Give every shard the same keys and the same number of arrays.",
+    ),
+    "text": (
+        "nothing but texts, str or bytes",
+        "other things",
+        "Convert them with astype(str) in transform_shard.",
     ),
     "undecodable": (
         "cells that the decoder can read",

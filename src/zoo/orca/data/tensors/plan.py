@@ -9,7 +9,13 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-__all__ = ["ColumnPlan", "Columns", "Decoder", "TensorPlan", "TensorSpec", "Use"]
+__all__ = ["TEXT", "ColumnPlan", "Columns", "Decoder", "TensorPlan", "TensorSpec", "Use"]
+
+TEXT = "object"
+"""The dtype of texts: arrays of Python's bytes, which are UTF-8, as TensorFlow has them."""
+
+# What a text is taken for when memory is counted out.
+_TEXT_BYTES = 128
 
 Decoder = Callable[..., np.ndarray] | str
 Columns = Sequence[str | Sequence[str]]
@@ -25,7 +31,7 @@ class ColumnPlan:
         name: The column.
         kind: `scalar`, `date`, `timestamp`, `array`, `vector`, `bytes`, or `live`: bytes that are
             decoded when a batch is made. Of weights `weight`, or `class`: a class that has one.
-        dtype: The numpy dtype it becomes; None when the decoder decides.
+        dtype: The numpy dtype it becomes, `TEXT` for texts; None when the decoder decides.
         decode: Turns one binary cell into an array; of a live column that is drawn anew each
             epoch, it also takes `key`, whole numbers that randomness depends on. Of classes, it
             gives the weights of an array of them.
@@ -48,6 +54,11 @@ class ColumnPlan:
         """Whether the shape of a row is known from the data only."""
         return self.kind in ("array", "vector", "bytes", "live")
 
+    @property
+    def is_text(self) -> bool:
+        """Whether its cells are texts."""
+        return self.dtype == TEXT
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -67,6 +78,21 @@ class TensorSpec:
     def live(self) -> bool:
         """Whether its cells stay bytes until a batch is made of them."""
         return self.columns[0].kind == "live"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it holds texts."""
+        return self.dtype == TEXT
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row, of texts about; shape and dtype must be known."""
+        size = _TEXT_BYTES if self.is_text else np.dtype(self.dtype).itemsize
+        return size * math.prod(self.shape or ())
+
+    def blank(self, rows: int) -> np.ndarray:
+        """Made-up rows: zeros, or empty texts. Shape and dtype must be known."""
+        return np.full((rows, *(self.shape or ())), b"" if self.is_text else 0, self.dtype)
 
     @property
     def name(self) -> str:
@@ -110,8 +136,7 @@ class TensorPlan:
     @property
     def row_bytes(self) -> int:
         """Bytes of a row in all tensors, at least 1; their shapes must be known."""
-        sizes = (np.dtype(t.dtype).itemsize * math.prod(t.shape or ()) for t in self.tensors)
-        return max(1, sum(sizes))
+        return max(1, sum(t.row_bytes for t in self.tensors))
 
     def resolved(self, layout: Sequence[tuple[str, tuple[int, ...]]]) -> TensorPlan:
         """The plan with the dtypes and shapes that were found in the data."""

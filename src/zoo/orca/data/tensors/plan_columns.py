@@ -12,6 +12,7 @@ How a column becomes numbers:
 | array of numbers, nested or not | one shape in the whole frame | the float type of the plan |
 | ML vector, dense or sparse | 1-D | the float type of the plan |
 | binary | what its decoder returns | what its decoder returns |
+| string, array of strings | scalar, or one shape in the whole frame | texts, where they are taken |
 
 A decoder that says `live = True`, as an `ImagePipeline` with random steps does, is left for the
 training itself: the bytes are kept, and each epoch decodes them anew, with
@@ -20,7 +21,10 @@ training itself: the bytes are kept, and each epoch decodes them anew, with
 The float type is float32 unless the model is in double precision. Columns side by side make a
 matrix: of int64 if all are whole, else of the float type. Whole numbers that become floats, in a
 matrix or inside an array, must be exact in it, because a rounded identifier is another one.
-`decoders={"ids": "int64"}` asks for another dtype for any column.
+`decoders={"ids": "int64"}` asks for another dtype for any column of numbers.
+
+Texts are features of models that look them up themselves, as Keras on TensorFlow does. They lie
+beside no numbers, and other frameworks refuse them.
 """
 
 from __future__ import annotations
@@ -34,7 +38,15 @@ import numpy as np
 from pyspark.sql import types as T
 
 from zoo.errors import ColumnError, ContractError
-from zoo.orca.data.tensors.plan import ColumnPlan, Columns, Decoder, TensorPlan, TensorSpec, Use
+from zoo.orca.data.tensors.plan import (
+    TEXT,
+    ColumnPlan,
+    Columns,
+    Decoder,
+    TensorPlan,
+    TensorSpec,
+    Use,
+)
 
 __all__ = ["plan_columns", "quoted", "require_weight_column"]
 
@@ -52,7 +64,7 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def plan_columns(
+def plan_columns(  # noqa: PLR0913 - what the model takes is told one by one
     schema: T.StructType,
     feature_cols: Columns | None,
     label_cols: Columns | None,
@@ -62,6 +74,7 @@ def plan_columns(
     assemble: bool = False,
     need_labels: bool = True,
     use: Use = "score",
+    text: bool = False,
 ) -> TensorPlan:
     """Lay out the tensors of a frame.
 
@@ -78,6 +91,7 @@ def plan_columns(
         use: What for. To "score", every decoder is applied as rows come. To "train" and to
             "validate", live ones are left for the batches. Random steps are for training alone:
             otherwise a decoder that has `for_evaluation()` is asked for its form without them.
+        text: Columns of strings may be features.
 
     Raises:
         ContractError: `feature_cols` or `label_cols` is missing.
@@ -90,8 +104,8 @@ def plan_columns(
     if use != "train":
         known = {name: _without_chance(decoder) for name, decoder in known.items()}
 
-    def spec(entry: str | list[str]) -> TensorSpec:
-        columns = [_column(fields[n], float_dtype, known.get(n), use) for n in _names(entry)]
+    def spec(entry: str | list[str], text: bool = False) -> TensorSpec:
+        columns = [_column(fields[n], float_dtype, known.get(n), use, text) for n in _names(entry)]
         if len(columns) == 1 and (isinstance(entry, str) or columns[0].shaped):
             return _alone(columns[0], _width(fields[columns[0].name]))
         widths = [
@@ -100,8 +114,9 @@ def plan_columns(
         ]
         return _matrix(columns, float_dtype, known, widths)
 
-    planned = [spec(entry) for entry in features]
-    if assemble and len(planned) > 1 and all(not c.is_bytes for t in planned for c in t.columns):
+    planned = [spec(entry, text) for entry in features]
+    numbers = not any(c.is_bytes or c.is_text for t in planned for c in t.columns)
+    if assemble and len(planned) > 1 and numbers:
         names = [n for entry in features for n in _names(entry)]
         planned = [spec(names)]
     return TensorPlan(tuple(planned), tuple(spec(entry) for entry in labels))
@@ -180,7 +195,7 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def _column(
-    field: T.StructField, float_dtype: str, decoder: Decoder | None, use: Use
+    field: T.StructField, float_dtype: str, decoder: Decoder | None, use: Use, text: bool
 ) -> ColumnPlan:
     wanted = decoder if isinstance(decoder, str) else None
     if isinstance(field.dataType, T.BinaryType):
@@ -200,6 +215,8 @@ def _column(
             field.dataType.simpleString(),
             "Give a dtype name for a column of numbers, or drop its decoder.",
         )
+    if text and wanted is None and (kind_of_texts := _text_kind(field.dataType)):
+        return ColumnPlan(field.name, kind_of_texts, TEXT)
     kind, dtype, exact = _kind(field.dataType, float_dtype, field.name)
     if wanted is not None:
         dtype = _checked_dtype(field.name, wanted)
@@ -215,6 +232,16 @@ def _checked_dtype(name: str, wanted: str) -> str:
     if dtype.kind not in "iufb" or dtype.itemsize > 8:
         raise ColumnError(f"a numeric dtype for column '{name}'", repr(wanted), "Use 'int64' say.")
     return dtype.name
+
+
+def _text_kind(data_type: Any) -> str | None:
+    """How a column of texts is decoded; None for one of others."""
+    inside = data_type
+    while isinstance(inside, T.ArrayType):
+        inside = inside.elementType
+    if not isinstance(inside, T.StringType):
+        return None
+    return "scalar" if inside is data_type else "array"
 
 
 def _kind(data_type: Any, float_dtype: str, name: str) -> tuple[str, str, bool]:
@@ -245,7 +272,9 @@ def _kind(data_type: Any, float_dtype: str, name: str) -> tuple[str, str, bool]:
 def _remedy(data_type: Any, name: str) -> str:
     if isinstance(data_type, T.StringType):
         return (
-            f"Turn '{name}' into numbers first, with pyspark.ml.feature.StringIndexer for example."
+            f"Turn '{name}' into numbers first, with preprocess=encode(index=['{name}']) of "
+            "zoo.orca.learn.preprocess or pyspark.ml.feature.StringIndexer. Keras on TensorFlow "
+            "takes texts as features."
         )
     if isinstance(data_type, T.StructType):
         return f"Select its fields: df.select('{name}.*')."
@@ -279,6 +308,16 @@ def _matrix(
             f"a binary column among {', '.join(c.name for c in columns)}",
             "Give the image its own entry in feature_cols.",
         )
+    texts = [c for c in columns if c.is_text]
+    if texts and len(texts) < len(columns):
+        raise ColumnError(
+            "columns of numbers, or columns of texts, to put side by side",
+            f"both among {', '.join(c.name for c in columns)}",
+            f"Give '{texts[0].name}' its own entry in feature_cols.",
+        )
+    if texts:
+        flat = not any(c.shaped for c in columns)
+        return TensorSpec(tuple(columns), TEXT, (len(columns),) if flat else None)
     whole = [c for c in columns if np.dtype(c.dtype).kind in "iub"]
     moments = [c for c in columns if c.kind == "timestamp" and c.name not in known]
     if len(whole) == len(columns):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import math
 import os
 import shutil
 import socket
@@ -27,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 
 from zoo.errors import ClusterError
-from zoo.orca.data.tensors.plan import TensorPlan, TensorSpec
+from zoo.orca.data.tensors.plan import TEXT, TensorPlan, TensorSpec
 
 __all__ = [
     "Blobs",
@@ -52,7 +53,7 @@ _ENTRY = 4
 
 
 class Blobs:
-    """Cells of bytes that lie one after another, such as image files.
+    """Cells of bytes that lie one after another, such as image files or texts.
 
     Args:
         data: All bytes, uint8.
@@ -72,6 +73,23 @@ class Blobs:
         cut = cut.astype(np.int64)
         held = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
         return cls(held[cut[0] : cut[-1]], cut - cut[0])
+
+    @classmethod
+    def from_texts(cls, array: np.ndarray) -> Blobs:
+        """The cells of an array of bytes, in C order."""
+        cells = array.reshape(-1).tolist()
+        ends = np.zeros(len(cells) + 1, np.int64)
+        np.cumsum([len(cell) for cell in cells], out=ends[1:])
+        return cls(np.frombuffer(b"".join(cells), np.uint8), ends)
+
+    def take(self, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Rows of so many cells each, as an array of bytes of shape (rows, *shape)."""
+        width = math.prod(shape)
+        cells = rows if width == 1 else (rows[:, None] * width + np.arange(width)).reshape(-1)
+        buffers = [None, pa.py_buffer(self.ends), pa.py_buffer(self.data)]
+        held = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(self), buffers)
+        taken: np.ndarray = held.take(pa.array(cells)).to_numpy(zero_copy_only=False)
+        return taken.reshape(len(rows), *shape)
 
     def __len__(self) -> int:
         return len(self.ends) - 1
@@ -147,11 +165,13 @@ class TensorWriter:
     def append(self, arrays: Sequence[Tensor]) -> None:
         """Add rows: one array, or blobs, of the same length for each tensor."""
         for k, array in enumerate(arrays):
-            if isinstance(array, Blobs):
-                self._write(2 * k, array.data)
-                self._write(2 * k + 1, np.diff(array.ends))
+            plain = isinstance(array, np.ndarray) and array.dtype != TEXT
+            cells = array if plain or isinstance(array, Blobs) else Blobs.from_texts(array)
+            if isinstance(cells, Blobs):
+                self._write(2 * k, cells.data)
+                self._write(2 * k + 1, np.diff(cells.ends))
             else:
-                self._write(2 * k, array)
+                self._write(2 * k, cells)
         self.rows += len(arrays[0])
 
     @property
@@ -263,8 +283,8 @@ def open_tensors(shard: TensorShard, plan: TensorPlan) -> list[Any]:
     """Map the tensors of a shard; the mapping is read-only.
 
     Returns:
-        For each tensor an array of shape (rows, *row shape), or `Blobs` when its cells are to be
-        decoded later.
+        For each tensor an array of shape (rows, *row shape), or `Blobs` when its cells are texts or
+        are to be decoded later.
 
     Raises:
         FileNotFoundError: The shard is gone, or damaged, or belongs to another host.
@@ -283,10 +303,10 @@ def open_tensors(shard: TensorShard, plan: TensorPlan) -> list[Any]:
 def _tensor(rows: int, sections: Mapping[int, np.ndarray], k: int, spec: TensorSpec) -> Tensor:
     assert spec.shape is not None
     data = sections.get(2 * k, _NOTHING)
-    if spec.live:
-        ends = np.zeros(rows + 1, np.int64)
-        if rows:
-            np.cumsum(sections[2 * k + 1].view("int64"), out=ends[1:])
+    if spec.live or spec.is_text:
+        sizes = sections.get(2 * k + 1, _NOTHING).view("int64")
+        ends = np.zeros(len(sizes) + 1, np.int64)
+        np.cumsum(sizes, out=ends[1:])
         return Blobs(data, ends)
     shape = (rows, *spec.shape)
     if not rows or not np.prod(spec.shape, dtype=np.int64):

@@ -11,7 +11,9 @@ import cloudpickle
 import numpy as np
 
 from zoo.errors import ContractError, InputError, load_extra
+from zoo.orca.data.tf.mapped_shards import mapped_shard, named_arrays
 from zoo.orca.data.tf.variable import VariableArrays
+from zoo.orca.data.xshards.jobs import map_shards
 from zoo.orca.data.xshards.spark_xshards import SparkXShards
 
 if TYPE_CHECKING:
@@ -116,6 +118,27 @@ class Dataset:
         To build on workers, send `recipe` there: this object holds the cluster's shards.
         """
         return self.recipe.build(shards, element_spec)
+
+    def to_shards(self) -> SparkXShards:
+        """What an estimator trains on: the elements, made once on the workers.
+
+        Elements are (features, targets), each a tensor or a tuple of tensors, or dicts with `x`,
+        `y` and more. Functions that draw at random do so once, not anew each epoch: for that, give
+        `fit` a function f(config, batch_size) that returns a dataset.
+
+        Returns:
+            Dicts `{"x": ..., "y": ...}`, one for each shard.
+        """
+        recipe = self.recipe
+
+        def make(shard: Any) -> dict[str, Any]:
+            # Without functions there is nothing that needs TensorFlow.
+            if not recipe.functions:
+                return named_arrays(shard)
+            return mapped_shard(recipe.build([shard]))
+
+        # Not transform_shard: that would drop the shards, which are still wanted, from memory.
+        return SparkXShards(map_shards(self.xshards.rdd, make))
 
 
 def _unpickled(data: bytes) -> SliceRecipe:

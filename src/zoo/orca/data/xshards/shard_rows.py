@@ -3,7 +3,8 @@
 The tensors are planned from the first shard that has rows; the tasks compare all others with it.
 
 How arrays of a dict become tensors: floats become the float type of the plan, booleans too, whole
-numbers become int64, single bytes (pixels) stay as they are.
+numbers become int64, single bytes (pixels) stay as they are. Texts are arrays of numpy's strings,
+or of objects that are str or bytes.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from zoo.orca.data.tensors.flaws import (
     count_infinite,
     count_weightless,
 )
-from zoo.orca.data.tensors.plan import ColumnPlan, Columns, TensorPlan, TensorSpec
+from zoo.orca.data.tensors.plan import TEXT, ColumnPlan, Columns, TensorPlan, TensorSpec
 from zoo.orca.data.tensors.rows import ArrowPieces, Job, Pieces, Rows, Task
 from zoo.orca.data.tensors.spark_rows import SparkJob, SparkRows, task_place
 from zoo.orca.data.xshards.jobs import attempt, gather, map_shards, run_job, said_by, spread_evenly
@@ -46,6 +47,7 @@ __all__ = [
 ]
 
 _BATCH_ROWS = 10_000
+_TEXTS = "USO"
 _KINDS = "shards that are dicts of arrays or pandas DataFrames"
 
 
@@ -159,7 +161,12 @@ def shard_rows(rdd: RDD[Any], columns: Sequence[Columns | None]) -> tuple[ShardR
 
 
 def plan_dicts(
-    facts: Any, float_dtype: str, *, need_labels: bool, weight: str | None = None
+    facts: Any,
+    float_dtype: str,
+    *,
+    need_labels: bool,
+    weight: str | None = None,
+    text: bool = False,
 ) -> TensorPlan:
     """The tensors of dicts of arrays; what rows weigh is no part of it.
 
@@ -168,9 +175,11 @@ def plan_dicts(
         float_dtype: What floating-point arrays become.
         need_labels: Whether `y` must be there.
         weight: The key of an array that must be there, too.
+        text: Arrays of texts may be features.
 
     Raises:
         ContractError: `y` is missing, or the weights.
+        ColumnError: There are texts elsewhere.
     """
     features, labels, others = facts
     if weight is not None and weight not in others:
@@ -190,6 +199,15 @@ def plan_dicts(
         wanted = _tensor_dtype(np.dtype(dtype), float_dtype)
         return TensorSpec((ColumnPlan(name, "ndarray", wanted),), wanted, shape)
 
+    labels = labels if need_labels else None
+    for name, dtype, _ in [*(() if text else features), *(labels or ())]:
+        if dtype == TEXT:
+            raise ColumnError(
+                f"{name} as an array of numbers",
+                "texts",
+                "Turn them into numbers in transform_shard, or make a frame of them, for encode of "
+                "zoo.orca.learn.preprocess. Keras on TensorFlow takes texts as features.",
+            )
     planned = [[spec(*one) for one in part or ()] for part in (features, labels)]
     return TensorPlan(tuple(planned[0]), tuple(planned[1]) if need_labels else ())
 
@@ -264,6 +282,11 @@ class ArrayPieces:
             self._flaw(name, "ragged", rows, f"shapes {spec.shape} and {array.shape[1:]}")
             return array
         wanted = np.dtype(spec.dtype)
+        if (array.dtype.kind in _TEXTS) != spec.is_text:
+            self._flaw(name, "ragged", rows, f"dtypes {wanted} and {array.dtype}")
+            return array
+        if spec.is_text:
+            return self._texts(name, array)
         if array.dtype.kind == "f" and wanted.kind != "f":
             self._flaw(name, "ragged", rows, f"dtypes {wanted} and {array.dtype}")
             return array
@@ -273,6 +296,21 @@ class ArrayPieces:
             self._check_floats(k, name, array, out)
             count_infinite(self.remarks, name, out)
         return out
+
+    def _texts(self, name: str, array: np.ndarray) -> np.ndarray:
+        """Cells as bytes."""
+        cells = array.reshape(-1).tolist()
+        made = [cell.encode() if isinstance(cell, str) else cell for cell in cells]
+        if odd := [cell for cell in made if not isinstance(cell, bytes)]:
+            # pandas has NaN in the place of a text that is missing.
+            holes = sum(cell is None or cell != cell for cell in odd)
+            if holes:
+                self._flaw(name, "null", holes, "")
+            if holes < len(odd):
+                self._flaw(name, "text", len(odd) - holes, "")
+        out = np.empty(len(made), TEXT)
+        out[:] = made
+        return out.reshape(array.shape)
 
     def _check_floats(self, k: int, name: str, array: np.ndarray, out: np.ndarray) -> None:
         rows = out.reshape(len(out), -1)
@@ -320,7 +358,7 @@ def _named(key: str, value: Any) -> list[tuple[str, np.ndarray]]:
     arrays = list(value) if several else [value]
     names = [f"{key}[{i}]" for i in range(len(arrays))] if several else [key]
     for name, array in zip(names, arrays, strict=True):
-        if not isinstance(array, np.ndarray) or not array.ndim or array.dtype.kind not in "iufb":
+        if not isinstance(array, np.ndarray) or not array.ndim or not _is_plain(array):
             shown = f"dtype {array.dtype}" if isinstance(array, np.ndarray) else ""
             raise InputError(
                 f"{name} as a numpy array of numbers with rows in front, or {key} as a list or "
@@ -329,6 +367,14 @@ def _named(key: str, value: Any) -> list[tuple[str, np.ndarray]]:
                 "Convert it with numpy.asarray in transform_shard.",
             )
     return list(zip(names, arrays, strict=True))
+
+
+def _is_plain(array: np.ndarray) -> bool:
+    """Whether it holds numbers or texts; those of an array of objects are looked at later."""
+    kind = array.dtype.kind
+    return kind in "iufbUS" or (
+        kind == "O" and isinstance(next(array.flat, ""), str | bytes | None)
+    )
 
 
 def _describe(shard: Any, names: set[str]) -> tuple[int, Any]:
@@ -343,7 +389,10 @@ def _describe(shard: Any, names: set[str]) -> tuple[int, Any]:
     except InputError as exc:
         return -1, exc
     rows = len(x[0][1]) if x else 0
-    layout = [[(n, a.dtype.name, a.shape[1:]) for n, a in part] for part in (x, y)]
+    layout = [
+        [(n, TEXT if a.dtype.kind in _TEXTS else a.dtype.name, a.shape[1:]) for n, a in part]
+        for part in (x, y)
+    ]
     others = sorted(str(key) for key in shard if key not in ("x", "y"))
     return rows, (layout[0], layout[1] if "y" in shard else None, others)
 
@@ -390,6 +439,8 @@ def _as_planned(table: pa.Table, kinds: pa.Schema) -> pa.Table:
 def _tensor_dtype(dtype: np.dtype[Any], float_dtype: str) -> str:
     if dtype.kind in "fb":
         return float_dtype
+    if dtype == TEXT:
+        return TEXT
     return "int64" if dtype.itemsize > 1 else dtype.name
 
 

@@ -47,6 +47,8 @@ class Inputs:
         as_taken: Gives a layout the types that model and loss take.
         stages: Applied to frames before anything looks at their columns.
         weights: What rows weigh in the loss; classes only where they are trained on.
+        text: Features may be texts.
+        steps: Of an epoch of a data creator, by what it is for; see `LoaderSource`.
     """
 
     float_dtype: str
@@ -59,6 +61,8 @@ class Inputs:
     as_taken: Callable[..., TensorPlan] = lambda plan: plan
     stages: Stages = field(default_factory=Stages)
     weights: RowWeights = RowWeights()
+    text: bool = False
+    steps: Mapping[Use, int] = field(default_factory=dict)
 
     def filled(
         self, given: tuple[Columns | None, Columns | None], *, need_labels: bool = True
@@ -86,14 +90,15 @@ class Inputs:
             use: What for, as in `plan_columns`.
         """
         if callable(data) and not isinstance(data, DataFrame):
-            seed = int(self.config.get("seed", 0))
+            seed, steps = int(self.config.get("seed", 0)), self.steps.get(use)
             self._require_no_stages("a data creator")
             self._say_unused(columns, "a data creator")
             self._require_no_weights()
             if isinstance(data, GivenData):
-                return LoaderSource(data, self.config, data.own_batch_size, seed)
+                return LoaderSource(data, self.config, data.own_batch_size, seed, steps)
             creator = OneAtATime(data) if settings.serialize_data_creator else data
-            return LoaderSource(creator, self.config, batch_size, seed)
+            part = 0 if use == "train" else 1
+            return LoaderSource(creator, self.config, batch_size, seed, steps, part)
         if data is None:
             raise ContractError(
                 f"{what} data", "None", "Pass a DataFrame, XShards or a data creator."
@@ -234,7 +239,9 @@ class Inputs:
             return rows, self.layout(schema, columns, need_labels=need_labels, use=use)
         self._say_unused(columns, "XShards of dicts")
         wanted = need_labels and self.compares
-        plan = plan_dicts(facts, self.float_dtype, need_labels=wanted, weight=weight)
+        plan = plan_dicts(
+            facts, self.float_dtype, need_labels=wanted, weight=weight, text=self.text
+        )
         plan = self.as_taken(weigh(plan, self.weights))
         return rows, _as_in_fit(plan, self.seen) if use == "score" else plan
 
@@ -266,6 +273,7 @@ class Inputs:
             assemble=self.one_input,
             need_labels=need_labels and self.compares,
             use=use,
+            text=self.text,
         )
         if self.weights.column is not None:
             require_weight_column(schema, self.weights.column)
@@ -322,7 +330,8 @@ def _shown(specs: Sequence[TensorSpec]) -> str:
     parts = []
     for spec in specs:
         shape = "" if spec.shape is None else f" of shape {spec.shape} for a row"
-        parts.append(f"'{spec.name}' ({spec.dtype or 'of unknown type'}{shape})")
+        kind = "text" if spec.is_text else spec.dtype or "of unknown type"
+        parts.append(f"'{spec.name}' ({kind}{shape})")
     return ", ".join(parts)
 
 

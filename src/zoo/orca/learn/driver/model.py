@@ -59,6 +59,10 @@ class TrainedModel:
         self._begun: State | None = None
 
     @property
+    def _cannot_load(self) -> str:
+        return f"Cannot load the {self._framework.title} model"
+
+    @property
     def built(self) -> Any:
         """Model, optimizer and schedule, made at first use."""
         if self._built is None:
@@ -82,7 +86,7 @@ class TrainedModel:
             blob = seal(blob) if blob.startswith(_ZIP) else blob
         except SnapshotError as exc:
             raise InputError(
-                "a whole file", exc.received, f"Cannot load the PyTorch model. {exc.remedy}"
+                "a whole file", exc.received, f"{self._cannot_load}. {exc.remedy}"
             ) from exc
         self._apply(self._framework.read(blob))
 
@@ -109,7 +113,7 @@ class TrainedModel:
             raise InputError(
                 "a file written by save()",
                 str(exc),
-                "Cannot load the PyTorch model: check the path.",
+                f"{self._cannot_load}: check the path.",
             ) from exc
         self.take(blob)
 
@@ -137,7 +141,7 @@ class TrainedModel:
         if trigger is not None:
             _log.warning(
                 "checkpoint_trigger has no effect without a model_dir: no snapshot is written. "
-                "Pass model_dir to Estimator.from_torch."
+                "Pass model_dir to the estimator."
             )
         return None
 
@@ -160,7 +164,7 @@ class TrainedModel:
         store = self.store()
         if store is None:
             raise InputError(
-                "a model_dir to resume from", "None", "Pass model_dir to Estimator.from_torch."
+                "a model_dir to resume from", "None", "Pass model_dir to the estimator."
             )
         found = newest_state(store, self._framework.read, between_epochs=resume == "epoch")
         if found is None:
@@ -194,9 +198,8 @@ class TrainedModel:
         if other:
             shown = ", ".join(f"{name} {now[name]}, not {value}" for name, value in other.items())
             _log.warning(
-                "training goes on as the saved state has it: %s. To change that, set "
-                "run.optimizer.param_groups in a callback, or load weights alone, saved with "
-                "torch.save(model.state_dict(), path)", shown,
+                "training goes on as the saved state has it: %s. To change that, %s",
+                shown, self._framework.other_settings,
             )  # fmt: skip
 
     def _extras(self) -> Mapping[str, Any]:

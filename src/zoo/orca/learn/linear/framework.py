@@ -182,6 +182,8 @@ def _means(parts: Sequence[Any]) -> dict[str, float]:
 class Linear:
     """See `zoo.orca.learn.framework.Framework`."""
 
+    title, other_settings = "linear", "make another recipe"
+
     def build(self, recipe: LinearRecipe) -> LinearModel:
         return LinearModel(recipe)
 
@@ -261,6 +263,9 @@ class Linear:
 
     def takes_one_input(self, built: LinearModel) -> bool:
         return True
+
+    def takes_text(self, built: LinearModel) -> bool:
+        return False
 
     def creator(self, data: Any) -> Any:
         return data

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from zoo.cluster.ranks.crew import Crew
-from zoo.errors import InputError, NotYetError
+from zoo.errors import InputError
 from zoo.orca.data.tensors.plan import Decoder
-from zoo.orca.learn.estimator import SparkEstimator, require_count
-from zoo.orca.learn.estimator_settings import EstimatorSettings
+from zoo.orca.learn.estimator import require_count
+from zoo.orca.learn.given_estimator import (
+    KEPT,
+    GivenEstimator,
+    checked_config,
+    checked_crew,
+    checked_recovery,
+    checked_snapshots,
+    require_backend,
+)
 from zoo.orca.learn.pytorch.operator.host import checked_operator
 from zoo.orca.learn.pytorch.recipe import Recipe
 from zoo.orca.learn.pytorch.training_operator import TrainingOperator
@@ -23,13 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Estimator", "TorchEstimator"]
 
-_log = logging.getLogger(__name__)
-# Newest snapshots of a fit.
-_KEPT = 3
-_log = logging.getLogger(__name__)
-
 _EARLIER = ("bigdl", "horovod", "torch_distributed")
-_LATER = ("ray",)
 
 
 class Estimator:
@@ -57,7 +57,7 @@ class Estimator:
         precision: str | None = None,
         gradient_accumulation: int = 1,
         recovery: Recovery | None = None,
-        keep_snapshots: int | None = _KEPT,
+        keep_snapshots: int | None = KEPT,
         preprocess: Pipeline | PipelineModel | None = None,
     ) -> TorchEstimator:
         """Make an estimator; nothing runs yet.
@@ -107,7 +107,7 @@ class Estimator:
             NotYetError: The backend is known and not available yet.
         """
         given = dict(locals())
-        _require_backend(backend)
+        require_backend(backend, _EARLIER)
         if initialization_hook is not None and not callable(initialization_hook):
             raise InputError(
                 "initialization_hook as a function", repr(initialization_hook), "Pass a function."
@@ -118,7 +118,7 @@ class Estimator:
             loss=loss,
             scheduler_creator=scheduler_creator,
             scheduler_step_freq=scheduler_step_freq,
-            config=_checked_config(config),
+            config=checked_config(config),
             precision=precision,
             accumulate=gradient_accumulation,
             operator=checked_operator(training_operator_cls, gradient_accumulation),
@@ -133,72 +133,23 @@ class Estimator:
             )
         if precision not in ("bf16", "fp16", None):
             raise InputError("precision 'bf16', 'fp16' or None", repr(precision), "Choose one.")
-        require_count("workers_per_node", workers_per_node)
         require_count("gradient_accumulation", gradient_accumulation)
-        require_count("min_workers", min_workers)
-        if max_workers is not None:
-            require_count("max_workers", max_workers)
-            if max_workers < min_workers:
-                raise InputError(
-                    "max_workers of at least min_workers", f"{max_workers} and {min_workers}",
-                    "Swap them.",
-                )  # fmt: skip
-        if not isinstance(recovery, Recovery | None):
-            raise InputError(
-                "recovery as a zoo.orca.learn.recovery.Recovery", type(recovery).__name__,
-                "Pass Recovery(retries=3), for example.",
-            )  # fmt: skip
-        if keep_snapshots is not None:
-            require_count("keep_snapshots", keep_snapshots)
-        if model_dir is None and keep_snapshots != _KEPT:
-            raise InputError(
-                "a model_dir to keep snapshots in", f"keep_snapshots={keep_snapshots!r} alone",
-                "Pass model_dir as well.",
-            )  # fmt: skip
         made = TorchEstimator(
             "pytorch",
             recipe,
             metrics=metrics,
-            crew=Crew(min_workers, max_workers, workers_per_node),
-            snapshots=(model_dir, keep_snapshots),
+            crew=checked_crew(min_workers, max_workers, workers_per_node),
+            snapshots=checked_snapshots(model_dir, keep_snapshots),
             decoders=decoders,
             show_progress=True if use_tqdm else None,
-            recovery=recovery or Recovery(),
+            recovery=checked_recovery(recovery),
             preprocess=preprocess,
         )
         made._given = given
         return made
 
 
-def _require_backend(backend: str) -> None:
-    if backend == "spark":
-        return
-    if backend in _EARLIER:
-        _log.warning(
-            "backend=%r is trained as backend='spark': in ranks that are tasks of Spark, with "
-            "batch_size as the rows of a step over all ranks.", backend,
-        )  # fmt: skip
-        return
-    if backend in _LATER:
-        raise NotYetError("backend='spark'", repr(backend), "This version trains in Spark tasks.")
-    names = ", ".join(["spark", *_EARLIER, *_LATER])
-    raise InputError(f"backend as one of {names}", repr(backend), "Use 'spark'.")
-
-
-def _checked_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
-    if config is not None and not isinstance(config, Mapping):
-        raise InputError("config as a dict", type(config).__name__, "Pass config={'lr': 0.1}.")
-    settings = dict(config or {})
-    if "batch_size" in settings:
-        raise InputError(
-            "config without batch_size (Please do not specify batch_size in config)",
-            f"batch_size={settings['batch_size']!r}",
-            "Pass batch_size to fit, evaluate and predict.",
-        )
-    return settings
-
-
-class TorchEstimator(SparkEstimator):
+class TorchEstimator(GivenEstimator):
     """Trains a PyTorch model on Spark data, and predicts and evaluates with it.
 
     Made by `Estimator.from_torch`. A data creator returns a torch DataLoader; `info` goes to the
@@ -207,52 +158,4 @@ class TorchEstimator(SparkEstimator):
     works on it.
     """
 
-    _given: dict[str, Any]
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """What `from_torch` was given, by name.
-
-        Args:
-            deep: With each entry of `config` besides, as `config__<name>`.
-        """
-        nested = dict(self._given["config"] or {}) if deep else {}
-        return {**self._given, **{f"config__{name}": value for name, value in nested.items()}}
-
-    def set_params(self, **params: Any) -> Self:
-        """Change what `from_torch` was given, before anything is trained.
-
-        Args:
-            params: By name; `config__lr=0.1` changes one entry of `config`.
-
-        Raises:
-            InputError: There is no such name, a value cannot be used, or something is trained.
-        """
-        if not params:
-            return self
-        if not self._training.fresh:
-            raise InputError(
-                "an estimator that has trained nothing, to change what it is made of",
-                repr(self), "Change a copy: est.clone().set_params(...).",
-            )  # fmt: skip
-        given, entries = dict(self._given), {}
-        for name, value in params.items():
-            entry = name.removeprefix("config__")
-            if entry != name:
-                entries[entry] = value
-            elif name in given:
-                given[name] = value
-            else:
-                names = ", ".join(given)
-                raise InputError(f"{names}, or config__<name>", repr(name), "Correct the name.")
-        if entries:
-            given["config"] = {**(given["config"] or {}), **entries}
-        kept = vars(EstimatorSettings())
-        made = vars(Estimator.from_torch(**given))
-        vars(self).update({name: part for name, part in made.items() if name not in kept})
-        return self
-
-    def clone(self) -> TorchEstimator:
-        """An estimator made of the same, which has trained nothing."""
-        return Estimator.from_torch(**self._given)
-
-    __sklearn_clone__ = clone
+    _maker = staticmethod(Estimator.from_torch)

@@ -59,6 +59,12 @@ _log = logging.getLogger(__name__)
 class Torch:
     """See `zoo.orca.learn.framework.Framework`."""
 
+    title = "PyTorch"
+    other_settings = (
+        "set run.optimizer.param_groups in a callback, or load weights alone, saved with "
+        "torch.save(model.state_dict(), path)"
+    )
+
     def build(self, recipe: Recipe) -> Built:
         """Carry out a recipe on the driver; its `seed`, when given, is that of first weights.
 
@@ -178,6 +184,10 @@ class Torch:
     def takes_one_input(self, built: Built) -> bool:
         """See `Framework`."""
         return takes_one_input(members(built.model)[0])
+
+    def takes_text(self, built: Built) -> bool:
+        """See `Framework`."""
+        return False
 
     def creator(self, data: Any) -> Any:
         """See `Framework`."""

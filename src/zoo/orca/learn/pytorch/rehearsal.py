@@ -9,9 +9,7 @@ other losses, a few made-up rows are tried.
 from __future__ import annotations
 
 import copy
-import itertools
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,19 +18,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from zoo.cluster.ranks.carried import lines_of
-from zoo.errors import ColumnError
 from zoo.orca.data.tensors.plan import TensorPlan, TensorSpec
 from zoo.orca.learn.pytorch.losses import LossPerOutput, weigh_loss
 from zoo.orca.learn.pytorch.modes import evaluating
 from zoo.orca.learn.pytorch.recipe import Built, float_dtype
 from zoo.orca.learn.pytorch.row_losses import BY_CLASS, ELEMENTWISE, RowLossError
 from zoo.orca.learn.score.predict import Predictor
+from zoo.orca.learn.tried_types import (
+    as_type,
+    is_real,
+    other_features,
+    other_types,
+    readings,
+    refusal,
+)
 
 __all__ = ["as_taken"]
 
 _ROWS = 3
-_MOST_TRIED = 64
 # What torch says of numbers of arguments, of shapes, and of types. Anything else may be due to the
 # made-up numbers.
 _REMEDIES = {
@@ -98,10 +101,10 @@ def _labels(
 
 def _label(loss: Any, spec: TensorSpec, fixed: frozenset[str], real: str) -> TensorSpec:
     # One number for a row is a class; several are the probabilities of classes.
-    if type(loss) in BY_CLASS and spec.shape == () and _is_real(spec):
-        return _as(spec, "int64", fixed)
-    if type(loss) in ELEMENTWISE and spec.dtype is not None and not _is_real(spec):
-        return _as(spec, real, fixed)
+    if type(loss) in BY_CLASS and spec.shape == () and is_real(spec):
+        return as_type(spec, "int64", fixed)
+    if type(loss) in ELEMENTWISE and spec.dtype is not None and not is_real(spec):
+        return as_type(spec, real, fixed)
     return spec
 
 
@@ -114,7 +117,7 @@ def _features(
 ) -> tuple[tuple[TensorSpec, ...], Any]:
     """Features as the model takes them, and its output for a few rows; None if it is not known."""
     failed: list[BaseException] = []
-    for tried in _readings(features, partial(_of_features, fixed=fixed, real=real)):
+    for tried in readings(features, partial(other_features, fixed=fixed, real=real)):
         output, error = _attempt(model, call, tried)
         if error is None:
             return tried, output
@@ -141,7 +144,7 @@ def _compared(
         built = replace(built, loss=copy.deepcopy(built.loss))
     except Exception:  # noqa: BLE001 - what cannot be copied is not tried
         return labels
-    for tried in _readings(labels, partial(_of_labels, fixed=fixed, real=real)):
+    for tried in readings(labels, partial(other_types, fixed=fixed, real=real)):
         if any(spec.shape is None or spec.dtype is None for spec in tried):
             return labels
         try:
@@ -182,45 +185,6 @@ def _rows(specs: Sequence[TensorSpec]) -> list[np.ndarray]:
     return [np.zeros((_ROWS, *(s.shape or ())), s.dtype) for s in specs]
 
 
-def _readings(
-    specs: tuple[TensorSpec, ...], others: Callable[[TensorSpec], list[TensorSpec]]
-) -> Iterator[tuple[TensorSpec, ...]]:
-    """The tensors as they are, then in other readings: those that change least come first."""
-    options = [[spec, *others(spec)] for spec in specs]
-    if math.prod(map(len, options)) <= _MOST_TRIED:
-        numbers = itertools.product(*(range(len(o)) for o in options))
-        for chosen in sorted(numbers, key=sum):
-            yield tuple(o[k] for o, k in zip(options, chosen, strict=True))
-        return
-    yield specs
-    for number in range(1, max(map(len, options))):
-        yield tuple(o[min(number, len(o) - 1)] for o in options)
-
-
-def _of_features(spec: TensorSpec, fixed: frozenset[str], real: str) -> list[TensorSpec]:
-    """Whole numbers as real ones and the other way round, a column as a matrix of one."""
-    other = _of_labels(spec, fixed, real)
-    return [*other, *(replace(s, shape=(1,)) for s in (spec, *other) if s.shape == ())]
-
-
-def _of_labels(spec: TensorSpec, fixed: frozenset[str], real: str) -> list[TensorSpec]:
-    other = _as(spec, "int64" if _is_real(spec) else real, fixed)
-    return [] if other is spec else [other]
-
-
-def _is_real(spec: TensorSpec) -> bool:
-    return spec.dtype is not None and np.dtype(spec.dtype).kind == "f"
-
-
-def _as(spec: TensorSpec, dtype: str, fixed: frozenset[str]) -> TensorSpec:
-    """The same columns in another type, which has to hold their numbers exactly."""
-    names = {column.name for column in spec.columns}
-    if spec.dtype == dtype or names & fixed or any(c.is_bytes for c in spec.columns):
-        return spec
-    columns = tuple(replace(column, dtype=dtype, exact=True) for column in spec.columns)
-    return replace(spec, columns=columns, dtype=dtype)
-
-
 def _refuse(failed: Sequence[BaseException], specs: Sequence[TensorSpec]) -> None:
     """Tell of an error that the made-up numbers have no part in.
 
@@ -230,20 +194,4 @@ def _refuse(failed: Sequence[BaseException], specs: Sequence[TensorSpec]) -> Non
     for words, remedy in _REMEDIES.items():
         for error in failed:
             if isinstance(error, RuntimeError | TypeError) and any(w in str(error) for w in words):
-                shown = ", ".join(f"{_names(s)} ({s.dtype}{_shape(s)})" for s in specs)
-                refused = ColumnError(
-                    "columns that the model and its loss can take",
-                    f"{shown}, of which torch says: {' '.join(str(error).split())[:300]}",
-                    remedy,
-                )
-                refused.add_note(lines_of(error).rstrip())
-                raise refused from None
-
-
-def _names(spec: TensorSpec) -> str:
-    shown = ", ".join(f"'{c.name}'" for c in spec.columns[:5])
-    return shown + (f" and {len(spec.columns) - 5} more" if len(spec.columns) > 5 else "")
-
-
-def _shape(spec: TensorSpec) -> str:
-    return f", {spec.shape[0]} columns in one matrix" if spec.shape and spec.shape[0] > 1 else ""
+                raise refusal(error, specs, "torch", remedy) from None

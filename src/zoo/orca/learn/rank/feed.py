@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.errors import ColumnError
-from zoo.orca.data.tensors.plan import ColumnPlan, TensorPlan
+from zoo.orca.data.tensors.plan import TEXT, ColumnPlan, TensorPlan
 from zoo.orca.data.tensors.schedule import (
     RowOrder,
     Share,
@@ -193,6 +193,10 @@ class TensorFeed:
     def _gather(self, tensor: int, rows: Sequence[np.ndarray], order: np.ndarray) -> np.ndarray:
         """Rows out of each shard, then in the order of the steps; always fresh memory."""
         dtype, shape = self._specs[tensor]
+        if dtype == TEXT:
+            held = zip(self._arrays, rows, strict=True)
+            texts = [arrays[tensor].take(mine, shape) for arrays, mine in held if len(mine)]
+            return np.concatenate(texts)[order] if texts else np.empty((0, *shape), TEXT)
         found = np.empty((len(order), *shape), dtype=dtype)
         at = 0
         for arrays, mine in zip(self._arrays, rows, strict=True):

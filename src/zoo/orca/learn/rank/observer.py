@@ -36,6 +36,8 @@ class RankRun:
         self.optimizer: Any = observer.built.optimizer
         self.rank, self.size = observer.member.rank, observer.member.size
         self.epoch = self.step = self.iteration = 0
+        self.steps = observer.steps
+        self.mean_loss = float("nan")
         self.logs: dict[str, float] = {}
 
     def now(self, logs: dict[str, float]) -> RankRun:
@@ -43,6 +45,7 @@ class RankRun:
         at, stats = self._loop.position, self._loop.stats
         self.epoch, self.iteration = stats.epoch or at.epoch + 1, at.iteration
         self.step = at.step or stats.steps
+        self.mean_loss = stats.loss
         self.logs = logs
         return self
 
@@ -71,6 +74,7 @@ class RankObserver(Observer):
         steps: Steps of an epoch, or None.
 
     Attributes:
+        steps: As given.
         why: Why a callback ended the fit.
     """
 
@@ -95,7 +99,7 @@ class RankObserver(Observer):
         self._history: list[dict[str, Any]] = list(extras.get("history", []))
         # The driver's: what its frames go through before they are rows.
         self._stages = {name: extras[name] for name in ("preprocess",) if name in extras}
-        self._steps, self._log_steps = steps, order.log_steps
+        self.steps, self._log_steps = steps, order.log_steps
         self._rows: list[list[float]] = []
         self._told = self._held = self._kept = time.monotonic()
         self._told -= _REPORT_S
@@ -167,7 +171,7 @@ class RankObserver(Observer):
             self._told = now
             self._tell_progress(stats)
         # After its last step an epoch has validation to come, and then one question is enough.
-        inside = self._steps is None or self._loop.position.step < self._steps
+        inside = self.steps is None or self._loop.position.step < self.steps
         if inside and (why := self._due(stats, now, epoch_ended=False)):
             self.send(why)
 
@@ -276,7 +280,7 @@ class RankObserver(Observer):
             {
                 "epoch": stats.epoch,
                 "step": stats.steps,
-                "steps": self._steps,
+                "steps": self.steps,
                 "rows": stats.rows,
                 "loss": stats.loss,
             }

@@ -183,6 +183,34 @@ def test_flat_box_costs_itself_only(voc: Path, caplog: pytest.LogCaptureFixture)
     assert "left out 1 objects" in caplog.text
 
 
+STRICT = VocLabels(strict_boxes=True)
+
+
+@pytest.mark.parametrize("box", [(2, 1, 2, 5), (2, 1, 21, 5), (-1, 1, 5, 5), (9, 1, 3, 5)])
+def test_strict_boxes_are_neither_left_out_nor_cut_off(voc: Path, box: tuple[int, ...]) -> None:
+    annotate(voc, "one", SIZE + thing("dog", (0, 0, 20, 10)) + thing("dog", box))
+    numbers = ", ".join(f"{float(side)}" for side in box)
+    with pytest.raises(InputError, match=rf"inside 20 x 10 .*\({numbers}\) \(.*one\.xml\)"):
+        label_of(voc, "one", STRICT)
+
+
+def test_strict_boxes_that_are_good_stay_as_they_are(voc: Path) -> None:
+    annotate(voc, "one", SIZE + thing("dog", (0, 0, 20, 10)))
+    assert (label_of(voc, "one", STRICT) == label_of(voc, "one")).all()
+
+
+@pytest.mark.spark
+def test_difficult_objects_are_marked(spark: SparkSession, voc: Path, tmp_path: Path) -> None:
+    annotate(voc, "one", SIZE + thing("dog", (2, 1, 2, 5), 1) + thing("dog", (2, 1, 10, 5), None))
+    write_voc(str(voc), [(2007, "trainval")], str(tmp_path / "out"), mark_difficult=True)
+    rows = read_parquet("spark", str(tmp_path / "out")).collect()
+    marks = {Path(row.image_id).stem: decode_ndarray(row.difficult) for row in rows}
+    assert {name: mark.tolist() for name, mark in marks.items()} == {
+        "one": [0], "two": [1], "three": [], "four": [0],
+    }  # fmt: skip
+    assert all(mark.dtype == np.uint8 for mark in marks.values())
+
+
 def test_image_of_another_size_than_annotated(voc: Path, tmp_path: Path) -> None:
     annotate(voc, "two", SIZE.replace("20", "40") + thing("cat", (0, 0, 20, 10)))
     records = list(_records(voc, ALL, [(2007, name) for name in ("one", "two")]))

@@ -6,7 +6,7 @@ from zoo.errors import ContractError, InputError
 from zoo.orca.data.image import DType, FeatureType, ParquetDataset, SchemaField
 from zoo.orca.data.image.layout.dataset_folder import DatasetFolder, open_dataset
 from zoo.orca.data.image.reading.row_reader import iter_tables
-from zoo.orca.data.image.reading.share import share_of
+from zoo.orca.data.image.reading.share import say_unused, share_of
 
 SCHEMA = {"x": SchemaField(FeatureType.SCALAR, DType.INT32, ())}
 
@@ -85,3 +85,13 @@ def test_chunks_without_rows_are_passed_over(tmp_path: Path, dataset: DatasetFol
     share = share_of(dataset, {"num_shards": 40, "rank": 0, "balance": "rows"})
     assert (share.rows, share.stretches) == (0, ())
     assert list(iter_tables(share)) == []
+
+
+def test_the_config_of_a_data_creator_says_which_rows(
+    dataset: DatasetFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {"size": 7, "lr": 0.1}
+    shares = [numbers(dataset, **config, rank=rank) for rank in range(7)]
+    assert [x for share in shares for x in share] == list(range(23))
+    say_unused({**config, "rank": 0})
+    assert not caplog.messages

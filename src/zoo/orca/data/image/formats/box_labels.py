@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,10 +49,12 @@ class Annotation(NamedTuple):
     Attributes:
         label: The objects, by the size below or else by that of the image.
         size: As annotated; None where it is not.
+        more: Values of further columns by name.
     """
 
     label: npt.NDArray[np.float32]
     size: Size | None
+    more: Mapping[str, Any] = MappingProxyType({})
 
 
 def labelled(path: str, annotate: Callable[[], Annotation]) -> Record | BadRecord:
@@ -64,10 +67,11 @@ def labelled(path: str, annotate: Callable[[], Annotation]) -> Record | BadRecor
         annotate: Returns the annotation, or raises an `InputError`.
     """
     try:
-        label, size = annotate()
+        label, size, more = annotate()
     except InputError as exc:
         return BadRecord(path, str(exc), exc)
-    return {"image": SizedImage(path, *size) if size else path, "label": label, "image_id": path}
+    image = SizedImage(path, *size) if size else path
+    return {"image": image, "label": label, "image_id": path, **more}
 
 
 def annotated_size(width: Any, height: Any) -> Size | None:
@@ -107,7 +111,7 @@ def as_label(rows: Iterable[tuple[float, ...]]) -> npt.NDArray[np.float32]:
     return np.array(list(rows), np.float32).reshape(-1, 5)
 
 
-def relative_box(box: Box, width: float, height: float, owner: str) -> Box:
+def relative_box(box: Box, width: float, height: float, owner: str, *, strict: bool = False) -> Box:
     """Divide a box by the size of its image, and clip what lies outside.
 
     Args:
@@ -115,6 +119,7 @@ def relative_box(box: Box, width: float, height: float, owner: str) -> Box:
         width: Of the image.
         height: Of the image.
         owner: Names the object in an error.
+        strict: Refuse a box of which some lies outside.
 
     Raises:
         InputError: The box or the size is no finite number, or nothing of the box is inside.
@@ -127,7 +132,8 @@ def relative_box(box: Box, width: float, height: float, owner: str) -> Box:
         )
     xmin, xmax = (min(max(x / width, 0.0), 1.0) for x in (box[0], box[2]))
     ymin, ymax = (min(max(y / height, 0.0), 1.0) for y in (box[1], box[3]))
-    if not (xmin < xmax and ymin < ymax):
+    whole = min(box) >= 0 and box[2] <= width and box[3] <= height
+    if not (xmin < xmax and ymin < ymax) or (strict and not whole):
         raise InputError(
             f"a box with xmin < xmax and ymin < ymax inside {width:g} x {height:g} pixels",
             f"{box} ({owner})",

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from xml.etree import ElementTree
 
+import numpy as np
+
 from zoo.errors import InputError
+from zoo.orca.data.image.dataset_schema import DType, FeatureType, SchemaField
 from zoo.orca.data.image.formats.box_labels import (
     SCHEMA,
     Annotation,
@@ -40,6 +43,7 @@ VOC_CLASSES = (
 )
 """The classes of Pascal VOC; a class number is a place in this list."""
 
+_MARKS = {"difficult": SchemaField(FeatureType.NDARRAY, DType.UINT8, (-1,))}
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _MAX_ANNOTATION_BYTES = 16 * 2**20
 _Entry = tuple[int, str]
@@ -61,6 +65,8 @@ def write_voc(  # noqa: PLR0913 - existing programs call it so
     classes: Sequence[str] | None = None,
     *,
     keep_difficult: bool = True,
+    mark_difficult: bool = False,
+    strict_boxes: bool = False,
     block_size: int = 1000,
     write_mode: str = "overwrite",
     on_error: OnError = "fail",
@@ -84,6 +90,10 @@ def write_voc(  # noqa: PLR0913 - existing programs call it so
         classes: The names whose place in the list is the class number; objects of other classes
             are left out. None means the 20 of VOC, and an object of another class is an error.
         keep_difficult: False leaves out the objects that are marked difficult.
+        mark_difficult: Add the column `difficult`, an array with 1 for each object that is marked,
+            else 0: VOC's measure of detectors needs it.
+        strict_boxes: An image is a bad one when a box has no width or no height or reaches
+            outside; nothing is left out or cut off.
         block_size: Records in a chunk.
         write_mode: "overwrite", "error" or "errorifexists", or "ignore".
         on_error: What becomes of a bad image or annotation: "fail", "skip" or "quarantine".
@@ -97,12 +107,17 @@ def write_voc(  # noqa: PLR0913 - existing programs call it so
     entries = [entry for year, split in _pairs(splits_names) for entry in _read(root, year, split)]
     if not entries:
         raise InputError("splits with images", f"empty lists {splits_names!r}", "Check the lists.")
-    labels = VocLabels(None if classes is None else check_classes(classes), keep_difficult)
+    labels = VocLabels(
+        None if classes is None else check_classes(classes),
+        keep_difficult,
+        mark_difficult,
+        strict_boxes,
+    )
     write_parts(
         output_path,
         [entries[block] for block in cut(len(entries), block_size)],
         partial(_records, root, labels),
-        schema=SCHEMA,
+        schema={**SCHEMA, **_MARKS} if mark_difficult else SCHEMA,
         write_mode=write_mode,
         on_error=on_error,
         verify=verify,
@@ -151,10 +166,14 @@ class VocLabels:
     Args:
         classes: The names that are numbered and kept; None means the 20 of VOC, and no others.
         keep_difficult: Whether objects that are marked difficult are kept.
+        mark_difficult: Whether it is told of each object if it is marked.
+        strict_boxes: Whether boxes must have an area and lie inside.
     """
 
     classes: tuple[str, ...] | None = None
     keep_difficult: bool = True
+    mark_difficult: bool = False
+    strict_boxes: bool = False
 
     def read(self, file: Location, image: str) -> Annotation:
         """Return what is annotated of an image.
@@ -170,16 +189,18 @@ class VocLabels:
         size = annotated_size(root.findtext("size/width"), root.findtext("size/height"))
         width, height = size or image_size(image)
         numbers = self._numbers()
-        objects = [
-            (_box(found, file), numbers[_class_name(found)])
-            for found in root.iter("object")
-            if self._is_wanted(found, numbers, file)
-        ]
-        solid = [(box, number) for box, number in objects if not is_flat(box)]
+        wanted = [one for one in root.iter("object") if self._is_wanted(one, numbers, file)]
+        objects = [(_box(found, file), found) for found in wanted]
+        solid = [one for one in objects if self.strict_boxes or not is_flat(one[0])]
         if flat := len(objects) - len(solid):
             _log.warning("left out %d objects of %s: no width or no height", flat, file)
-        rows = ((*relative_box(box, width, height, str(file)), number) for box, number in solid)
-        return Annotation(as_label(rows), size)
+        where, strict = (width, height, str(file)), self.strict_boxes
+        rows = (
+            (*relative_box(box, *where, strict=strict), numbers[_class_name(found)])
+            for box, found in solid
+        )
+        marks = np.array([_is_difficult(found) for _, found in solid], np.uint8)
+        return Annotation(as_label(rows), size, {"difficult": marks} if self.mark_difficult else {})
 
     def _numbers(self) -> dict[str, int]:
         names = VOC_CLASSES if self.classes is None else self.classes
@@ -190,7 +211,7 @@ class VocLabels:
     ) -> bool:
         name = _class_name(found)
         if name in numbers:
-            return self.keep_difficult or (found.findtext("difficult") or "0").strip() != "1"
+            return self.keep_difficult or not _is_difficult(found)
         if self.classes is None:
             raise InputError(
                 f"objects of the classes {list(numbers)}",
@@ -202,6 +223,10 @@ class VocLabels:
 
 def _class_name(found: ElementTree.Element) -> str:
     return plain_name(found.findtext("name") or "")
+
+
+def _is_difficult(found: ElementTree.Element) -> bool:
+    return (found.findtext("difficult") or "0").strip() == "1"
 
 
 def _parse(file: Location) -> ElementTree.Element:

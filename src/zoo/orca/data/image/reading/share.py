@@ -49,18 +49,22 @@ def share_of(dataset: DatasetFolder, config: Mapping[str, Any] | None = None) ->
             takes everything. `balance` says how they share: "chunks" (the default), where a
             reader takes every chunk whose number modulo `num_shards` is `rank`, or "rows", where
             the readers take consecutive rows, whose numbers differ by one at most, for any number
-            of readers. Other keys are left alone.
+            of readers. The config of a data creator of an estimator has `size` in the place of
+            `num_shards`, and "rows" is its default. Other keys are left alone.
 
     Raises:
         ContractError: `num_shards` and `rank` do not fit the dataset or each other.
         InputError: `balance` is unknown, or a chunk is missing or damaged.
     """
-    settings = dict(config or {})
-    balance = settings.get("balance", "chunks")
+    # Not a copy: the config of a creator notes that it was asked for the rank.
+    settings = {} if config is None else config
+    given = _of_creator(settings)
+    balance = settings.get("balance", "rows" if given else "chunks")
     if balance not in ("chunks", "rows"):
         raise InputError("balance 'chunks' or 'rows'", repr(balance), "Choose one of them.")
     limit = len(dataset.chunks) if balance == "chunks" else None
-    shards, rank = _checked(settings.get("num_shards"), settings.get("rank"), limit)
+    wanted = settings.get("size" if given else "num_shards")
+    shards, rank = _checked(wanted, settings.get("rank"), limit)
     if balance == "rows":
         return _rows(dataset, shards, rank)
     files = list_files(dataset, range(rank, len(dataset.chunks), shards))
@@ -70,13 +74,20 @@ def share_of(dataset: DatasetFolder, config: Mapping[str, Any] | None = None) ->
 def say_unused(config: Mapping[str, Any], known: Iterable[str] = ()) -> None:
     """Warn of keys in a config that its reader does not know: a misspelt one would do nothing.
 
+    Nothing is said of the config of a data creator, which is made for others too.
+
     Args:
         config: The config.
         known: Keys of the reader beside those of `share_of`.
     """
     unused = sorted(map(str, config.keys() - _KEYS - set(known)))
-    if unused:
+    if unused and not _of_creator(config):
         _log.warning("keys of config that mean nothing here: %s", ", ".join(unused))
+
+
+def _of_creator(config: Mapping[str, Any]) -> bool:
+    """Whether an estimator has made it for a data creator: with the rank, and of how many."""
+    return "num_shards" not in config and "size" in config and "rank" in config
 
 
 def worker_count(config: Mapping[str, Any]) -> int:

@@ -77,7 +77,7 @@ def read_as_tf_dataset(  # noqa: PLR0913 - existing programs call it so
         MissingExtraError: TensorFlow is not installed.
     """
     tf = load_extra("tensorflow", "tensorflow")
-    settings = dict(config or {})
+    settings = {} if config is None else config
     say_unused(settings, ("num_workers",))
     if shuffle:
         _check_shuffle(shuffle_buffer, seed)
