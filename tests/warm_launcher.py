@@ -1,4 +1,4 @@
-"""The local launcher for tests: ranks are forked from a process that has loaded torch already.
+"""The local launcher for tests: ranks are forked from a process that has the frameworks loaded.
 
 A rank that starts as a Python of its own loads torch first: two seconds of one core, for each rank
 of each round. Only how ranks start differs; the tests of `zoo.cluster.ranks.local` are about that.
@@ -20,7 +20,15 @@ from zoo.cluster.ranks.messages import Invitation
 __all__ = ["WarmLauncher", "warm_up"]
 
 _START = multiprocessing.get_context("forkserver")
-_START.set_forkserver_preload(["zoo.orca.learn.pytorch.framework", "zoo.orca.learn.rank.body"])
+_START.set_forkserver_preload(
+    [
+        "zoo.orca.learn.pytorch.framework",
+        "zoo.orca.learn.graph.framework",
+        "zoo.orca.learn.keras.framework",
+        "zoo.orca.learn.keras.backends.tensorflow",
+        "zoo.orca.learn.rank.body",
+    ]
+)
 _NUMBER = itertools.count()
 
 

@@ -93,6 +93,25 @@ def test_every_rank_is_told_the_same_in_order(frame: DataFrame, tmp_path: Path) 
     ]
 
 
+class Means(Callback):
+    """Compares the mean so far with that of the losses it was told."""
+
+    def on_train_begin(self, run: Run) -> None:
+        self.losses: list[float] = []
+        assert run.steps == STEPS
+
+    def on_step_end(self, run: Run) -> None:
+        self.losses.append(run.logs["loss"])
+        assert run.mean_loss == pytest.approx(sum(self.losses) / len(self.losses))
+
+    def on_epoch_end(self, run: Run) -> None:
+        assert run.mean_loss == run.logs["train_loss"]
+
+
+def test_mean_loss_and_steps_of_the_epoch_are_known(frame: DataFrame) -> None:
+    fit(estimator(), frame, epochs=1, callbacks=[Means()])
+
+
 class StopsAt(Callback):
     """One rank asks for the end after a step."""
 

@@ -1,0 +1,1 @@
+"""Compiled Keras models and TensorFlow graphs, on Spark data."""
