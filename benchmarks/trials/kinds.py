@@ -32,9 +32,9 @@ _STOPPED_S = 30.0
 _LINGER_S = 0.1
 
 
-def usual_work(seed: int) -> Work:
+def usual_work(seed: int, framework: str = "torch") -> Work:
     """What most trials train."""
-    return work_for(seed, steps=400, epochs=4, pause_s=0.01)
+    return work_for(seed, steps=400, epochs=4, pause_s=0.01, framework=framework)
 
 
 def await_step(marks: Marks, step: int, draw: random.Random) -> None:
@@ -79,9 +79,26 @@ def shards(stage: Stage, trial: Trial) -> None:
     _kill_executors(stage, trial, 1, with_shards=True)
 
 
-def _kill_executors(stage: Stage, trial: Trial, count: int, *, with_shards: bool = False) -> None:
+def keras(stage: Stage, trial: Trial) -> None:
+    """One executor is killed while Keras trains."""
+    _kill_executors(stage, trial, 1, framework="keras")
+
+
+def graph(stage: Stage, trial: Trial) -> None:
+    """One executor is killed while a graph of TensorFlow 1 is trained."""
+    _kill_executors(stage, trial, 1, framework="graph")
+
+
+def _kill_executors(
+    stage: Stage,
+    trial: Trial,
+    count: int,
+    *,
+    with_shards: bool = False,
+    framework: str = "torch",
+) -> None:
     ready(stage)
-    draw, work = random.Random(trial.seed), usual_work(trial.seed)
+    draw, work = random.Random(trial.seed), usual_work(trial.seed, framework)
 
     def strike(marks: Marks, fault: Fault) -> None:
         step = moment(draw, work)
@@ -316,6 +333,8 @@ def _limit_executors(stage: Stage, count: int) -> None:
 
 KINDS: dict[str, Callable[[Stage, Trial], None]] = {
     "killed": killed,
+    "keras": keras,
+    "graph": graph,
     "inside": inside,
     "two": two,
     "shards": shards,

@@ -20,10 +20,11 @@ class Marker(Callback):
 
     Args:
         path: The file, on the one machine that all ranks share.
+        pause_s: What it waits before each, as if the model were a larger one.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path, self._file = path, -1
+    def __init__(self, path: str, pause_s: float) -> None:
+        self._path, self._pause_s, self._file = path, pause_s, -1
 
     def on_train_begin(self, run: Run) -> None:
         """The rank begins."""
@@ -31,6 +32,7 @@ class Marker(Callback):
 
     def on_step_end(self, run: Run) -> None:
         """A step is done."""
+        time.sleep(self._pause_s)
         self._write("step", run)
 
     def _write(self, kind: str, run: Run) -> None:

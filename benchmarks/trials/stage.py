@@ -12,12 +12,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from pyspark.sql import DataFrame, SparkSession
 
 from trials.marks import Marker, Marks
-from trials.work import BATCH, Work, difference, each_row_once
-from zoo.orca.learn.pytorch import Estimator
+from trials.work import BATCH, Weights, Work, difference, each_row_once
 
 __all__ = ["Fault", "Outcome", "Stage", "StuckError", "Trial"]
 
@@ -118,7 +116,7 @@ class Stage:
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
         self.spark, self.folder = spark, folder
-        self._expected: dict[Work, dict[str, torch.Tensor]] = {}
+        self._expected: dict[Work, Weights] = {}
         self._count = 0
 
     @property
@@ -137,13 +135,13 @@ class Stage:
         folder.mkdir(parents=True)
         return folder
 
-    def expected(self, work: Work, **options: Any) -> dict[str, torch.Tensor]:
+    def expected(self, work: Work, **options: Any) -> Weights:
         """Weights of the undisturbed fit, which is done once."""
         if work not in self._expected:
             # Waiting changes no weight.
             done = self.fit(replace(work, pause_s=0.0), self.new_folder(), **options)
-            assert each_row_once(done.estimator.get_model(), work.epochs)
-            self._expected[work] = done.estimator.get_model().state_dict()
+            self._expected[work] = work.weights(done.estimator)
+            assert each_row_once(self._expected[work], work.epochs)
         return self._expected[work]
 
     def fit(
@@ -165,7 +163,7 @@ class Stage:
             Exception: What the fit raised.
         """
         marks = Marks(folder / "marks")
-        estimator = Estimator.from_torch(**work.recipe(), **options)
+        estimator = work.estimator(**options)
         results: list[BaseException | None] = []
 
         def run() -> None:
@@ -176,7 +174,7 @@ class Stage:
                     batch_size=BATCH,
                     feature_cols=[["x0", "x1", "x2"], "id"],
                     label_cols=["y"],
-                    callbacks=[Marker(str(marks.path)), *callbacks],
+                    callbacks=[Marker(str(marks.path), work.pause_s), *callbacks],
                     checkpoint_trigger=trigger,
                     resume=resume,
                 )
@@ -244,16 +242,16 @@ class Stage:
         trial: Trial,
         work: Work,
         done: Outcome,
-        expected: dict[str, torch.Tensor] | None,
+        expected: Weights | None,
         fault: Fault,
     ) -> None:
         """Take down how a fit ended."""
-        model = done.estimator.get_model()
+        weights = work.weights(done.estimator)
         rounds = done.estimator.report.rounds
         trial.ended = True
         trial.losses += sum("lost" in r.ended for r in rounds)
-        trial.difference = None if expected is None else difference(model, expected)
-        trial.rows_once = each_row_once(model, work.epochs)
+        trial.difference = None if expected is None else difference(weights, expected)
+        trial.rows_once = each_row_once(weights, work.epochs)
         trial.extra_steps = done.marks.extra_steps()
         resumed = done.marks.resumed_after(fault.at) if fault.at else None
         trial.recovery_s = resumed.wall - fault.at if resumed else None
