@@ -20,6 +20,14 @@ TOUCHES = {
             "read('nowhere')",
         ],
     ),
+    "keras": (
+        "keras",
+        [
+            "from zoo.orca.learn.tf.estimator import Estimator",
+            "from zoo.orca.learn.tf2 import Estimator",
+            "from zoo.orca.learn.framework import framework_for as f; f('keras-tensorflow')",
+        ],
+    ),
     "tensorflow": (
         "tensorflow",
         [
@@ -28,6 +36,25 @@ TOUCHES = {
             "import numpy; from zoo.orca.data.tf.variable import VariableArrays as V; "
             "V(numpy.dtype('float32'), None).signature()",
         ],
+    ),
+    "openvino": (
+        "openvino",
+        [
+            "from zoo.orca.learn.openvino import Estimator",
+            "from zoo.orca.learn.openvino import to_openvino",
+        ],
+    ),
+    "onnxruntime": (
+        "onnx",
+        ["from zoo.orca.learn.onnx import Estimator", "from zoo.orca.learn.onnx import to_onnx"],
+    ),
+    "onnxscript": (
+        "onnx",
+        ["from zoo.orca.learn.onnx import to_onnx; to_onnx(None, 'a.onnx', sample=None)"],
+    ),
+    "nncf": (
+        "quantization",
+        ["from zoo.orca.learn.openvino.quantize import load_nncf; load_nncf()"],
     ),
     "matplotlib": (
         "plot",
