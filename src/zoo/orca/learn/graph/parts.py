@@ -110,7 +110,9 @@ def port_of(tensor: Any) -> Port:
     """A tensor by name."""
     shape = tensor.shape
     return Port(
-        tensor.name, tensor.dtype.base_dtype.name, None if shape.rank is None else tuple(shape)
+        tensor.name,
+        tensor.dtype.base_dtype.name,
+        None if shape.rank is None else tuple(shape.as_list()),
     )
 
 
@@ -144,10 +146,12 @@ def _require_rows(graph: Any, tensor: Any) -> None:
         raise InputError(
             "inputs and labels that can be fed", repr(tensor.name), "Use tf.compat.v1.placeholder."
         )
-    if tensor.shape.rank == 0 or (tensor.shape.rank and tensor.shape[0] is not None):
+    # As a list: after tf.compat.v1.disable_v2_behavior() a shape is one of `Dimension`s.
+    shape = [None] if tensor.shape.rank is None else tensor.shape.as_list()
+    if not shape or shape[0] is not None:
         raise InputError(
             "inputs and labels for any number of rows",
-            f"{tensor.name!r} of shape {tuple(tensor.shape)}",
+            f"{tensor.name!r} of shape {tuple(shape)}",
             "Give them None as their first dimension: a rank's part of a batch has any size.",
         )
 

@@ -159,7 +159,7 @@ def _way(gradient: Any, variable: Any) -> tuple[Gradient, Any]:
     """The way of a gradient out of the graph, and what comes back for the optimizer."""
     real = variable.dtype.base_dtype
     wide = tf.float64 if real == tf.float64 else tf.float32
-    shape = tuple(variable.shape)
+    shape = tuple(variable.shape.as_list())
     out = tf.identity(tf.cast(tf.convert_to_tensor(gradient), wide))
     place = v1.placeholder(wide, shape, name="mean_gradient")
     back: Any = tf.cast(place, real)
@@ -218,7 +218,7 @@ def _stored(variable: Any, name: str, own: bool) -> Stored:
     return Stored(
         name,
         variable.dtype.base_dtype.name,
-        tuple(variable.shape),
+        tuple(variable.shape.as_list()),
         tf.identity(variable.read_value()).name,
         place.name,
         getattr(assign, "op", assign).name,
