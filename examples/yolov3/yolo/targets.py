@@ -99,9 +99,11 @@ def decode(outputs: Any, anchors: Array, mask: tuple[int, ...]) -> Any:
         mask: Those of this output.
     """
     cells, count = outputs.shape[1], len(mask)
-    rows, columns = np.mgrid[:cells, :cells].astype("float32")
+    rows, columns = np.mgrid[:cells, :cells]
     corner = np.stack([columns, rows], axis=-1)[:, :, None]
-    priors = anchors[list(mask)].astype("float32")
+    # Tensors, since torch's do not mix with arrays while there are gradients.
+    corner = ops.convert_to_tensor(corner, outputs.dtype)
+    priors = ops.convert_to_tensor(anchors[list(mask)], outputs.dtype)
     middle = (ops.sigmoid(outputs[..., :2]) + corner) / cells
     half = ops.exp(ops.minimum(outputs[..., 2:4], _MOST_LOG)) * priors / 2
     corners = ops.concatenate([middle - half, middle + half], axis=-1)
