@@ -43,16 +43,19 @@ def said(run_program: Run, out: Path) -> str:
     return output(run_program, "--out", out)
 
 
+@pytest.mark.long
 def test_shapes_that_were_held_out_are_found(said: str) -> None:
     assert precision(said) >= 0.5
 
 
+@pytest.mark.long
 def test_in_under_five_minutes(said: str) -> None:
     crowd = max(1.0, max(os.getloadavg()) / (os.cpu_count() or 1))  # programs that want a core
     last = said.strip().splitlines()[-1]
     assert float(last.split()[-2]) < 300 * crowd
 
 
+@pytest.mark.long
 def test_report_shows_pictures(said: str, out: Path) -> None:
     page = (out / "report.html").read_text()
     assert "Found, and there" in page

@@ -105,8 +105,17 @@ def _created(recipe: Recipe) -> keras.Model:
                 "a dict from compile_args_creator", type(given).__name__,
                 "Return {'optimizer': ..., 'loss': ..., 'metrics': [...]}.",
             )  # fmt: skip
-        model.compile(**given)
+        _compile(model, given)
     return model
+
+
+def _compile(model: keras.Model, given: Mapping[str, Any]) -> None:
+    try:
+        model.compile(**given)
+    except (TypeError, ValueError) as exc:
+        raise InputError(
+            "the arguments of compile from compile_args_creator", str(exc), "Correct its dict."
+        ) from exc
 
 
 def _compile_with(model: keras.Model, recipe: Recipe) -> None:

@@ -20,11 +20,19 @@ from zoo.orca.data.tensors.plan import TensorPlan, TensorSpec
 from zoo.orca.learn.keras.batches import zeros
 from zoo.orca.learn.keras.built import Built, float_dtype
 from zoo.orca.learn.score.predict import Predictor
-from zoo.orca.learn.tried_types import other_features, other_types, readings, refusal
+from zoo.orca.learn.tried_types import (
+    as_type,
+    is_real,
+    other_features,
+    other_types,
+    readings,
+    refusal,
+)
 
 __all__ = ["as_taken"]
 
 _ROWS = 3
+_SPARSE = keras.losses.sparse_categorical_crossentropy
 # What Keras and its backends say of shapes and types. Anything else may be due to made-up numbers.
 _WORDS = (
     "shape", "incompatible", "imension", "rank", "ndim", "structure", "dtype", "unpack", "cast",
@@ -118,7 +126,7 @@ def _labels(built: Built, plan: TensorPlan, fixed: frozenset[str]) -> tuple[Tens
     weights = None if plan.weight is None else np.ones(rows)
     failed: list[Exception] = []
     others = partial(other_types, fixed=fixed, real=float_dtype(built.model))
-    for tried in readings(plan.labels, others):
+    for tried in readings(_numbers_of_classes(built.model, plan.labels, fixed), others):
         targets = [zeros(spec, rows) for spec in tried]
         try:
             with built.weigh():
@@ -132,6 +140,27 @@ def _labels(built: Built, plan: TensorPlan, fixed: frozenset[str]) -> tuple[Tens
             return tried
     _refuse(failed, plan.labels, "Give the label_cols that the losses of the model compare with.")
     return plan.labels
+
+
+def _numbers_of_classes(
+    model: keras.Model, specs: tuple[TensorSpec, ...], fixed: frozenset[str]
+) -> tuple[TensorSpec, ...]:
+    """The targets; numbers of classes as whole numbers, as Keras would cut off the rest."""
+    losses = keras.tree.flatten(model._compile_loss._user_loss) if model._compile_loss else []
+    if len(losses) == 1:
+        losses *= len(specs)
+    if len(losses) != len(specs):
+        return specs
+    return tuple(
+        as_type(spec, "int64", fixed) if _compares_classes(loss) and is_real(spec) else spec
+        for spec, loss in zip(specs, losses, strict=True)
+    )
+
+
+def _compares_classes(loss: Any) -> bool:
+    return loss in ("sparse_categorical_crossentropy", _SPARSE) or isinstance(
+        loss, keras.losses.SparseCategoricalCrossentropy
+    )
 
 
 def _made_up(specs: Sequence[TensorSpec]) -> list[Any]:
