@@ -4,6 +4,7 @@ import ast
 import doctest
 import graphlib
 import importlib
+import importlib.util
 import inspect
 import itertools
 import re
@@ -356,7 +357,9 @@ def undocumented(module: ModuleType) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_public_names_exist_and_are_documented() -> None:
-    assert not [name for path in PUBLIC for name in undocumented(load(path))]
+    # JAX is not part of the set-up.
+    there = [p for p in PUBLIC if p.name != "jax.py" or importlib.util.find_spec("jax")]
+    assert not [name for path in there for name in undocumented(load(path))]
 
 
 @pytest.mark.slow

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-# What each reaches; guessing gives 0.1, 0.1, 0.3 and 0.8.
+# What each reaches; the most frequent label alone gives 0.1, 0.1, 0.44 and 0.77.
 REACHED = {
     "pytorch_quickstart": 0.9,
     "keras_quickstart": 0.9,
-    "keras_frame": 0.8,
+    "keras_frame": 0.6,
     "ncf_xshards": 0.85,
 }
 
