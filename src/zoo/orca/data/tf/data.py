@@ -127,7 +127,7 @@ class Dataset:
         `fit` a function f(config, batch_size) that returns a dataset.
 
         Returns:
-            Dicts `{"x": ..., "y": ...}`, one for each shard.
+            A dict with `x` and `y` for each shard.
         """
         recipe = self.recipe
 
