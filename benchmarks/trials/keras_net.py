@@ -60,15 +60,15 @@ class _Counting:
         variable.assign_sub(dense)
 
 
-class _CountingAdam(_Counting, keras.optimizers.Adam):
+class CountingAdam(_Counting, keras.optimizers.Adam):
     """Adam."""
 
 
-class _CountingSGD(_Counting, keras.optimizers.SGD):
+class CountingSGD(_Counting, keras.optimizers.SGD):
     """SGD."""
 
 
 def _optimizer(kind: str, steps: int) -> Any:
     if kind == "adam":
-        return _CountingAdam(0.003)
-    return _CountingSGD(keras.optimizers.schedules.CosineDecay(0.02, steps), momentum=0.9)
+        return CountingAdam(0.003)
+    return CountingSGD(keras.optimizers.schedules.CosineDecay(0.02, steps), momentum=0.9)
