@@ -28,7 +28,7 @@ class Work:
         sizes: Rows of every partition.
         epochs: How many.
         pause_s: What every step waits, as if the model were a larger one.
-        framework: `torch`, `keras` or `graph`.
+        framework: `torch`, of which `trials.torch_net` has the model.
     """
 
     optimizer: str
