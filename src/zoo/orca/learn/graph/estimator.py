@@ -14,12 +14,17 @@ import pandas as pd
 import tensorflow as tf
 from pyspark.sql import DataFrame
 
-from zoo.cluster.ranks.crew import Crew
 from zoo.errors import ContractError, InputError
 from zoo.orca.data.tensors.plan import Columns, Decoder
 from zoo.orca.data.tf.data import Dataset
 from zoo.orca.data.xshards.spark_xshards import XShards
-from zoo.orca.learn.estimator import SparkEstimator, require_count
+from zoo.orca.learn.estimator import SparkEstimator
+from zoo.orca.learn.given_estimator import (
+    KEPT,
+    checked_crew,
+    checked_recovery,
+    checked_snapshots,
+)
 from zoo.orca.learn.graph.checkpoints import read_checkpoint, write_checkpoint
 from zoo.orca.learn.graph.given_dataset import arrays_of
 from zoo.orca.learn.graph.measures import tensor_metrics
@@ -38,8 +43,6 @@ __all__ = ["GraphEstimator", "from_graph"]
 _log = logging.getLogger(__name__)
 
 _BATCH_SIZE = 32
-# Newest snapshots of a fit.
-_KEPT = 3
 # Of a dataset; the driver has all of it in memory.
 _SHARDS = 16
 _BACKENDS = ("bigdl", "spark")
@@ -64,7 +67,7 @@ def from_graph(  # noqa: PLR0913 - the arguments that existing programs pass
     min_workers: int = 1,
     max_workers: int | None = None,
     recovery: Recovery | None = None,
-    keep_snapshots: int | None = _KEPT,
+    keep_snapshots: int | None = KEPT,
     decoders: Mapping[str, Decoder] | None = None,
     preprocess: Pipeline | PipelineModel | None = None,
 ) -> GraphEstimator:
@@ -108,14 +111,8 @@ def from_graph(  # noqa: PLR0913 - the arguments that existing programs pass
     if backend not in _BACKENDS:
         raise InputError(f"backend as one of {', '.join(_BACKENDS)}", repr(backend), "Use 'spark'.")
     limits = _limits(clip_norm, clip_value)
-    crew = _crew(min_workers, max_workers, workers_per_node)
-    if not isinstance(recovery, Recovery | None):
-        raise InputError(
-            "recovery as a zoo.orca.learn.recovery.Recovery", type(recovery).__name__,
-            "Pass Recovery(retries=3), for example.",
-        )  # fmt: skip
-    if keep_snapshots is not None:
-        require_count("keep_snapshots", keep_snapshots)
+    crew = checked_crew(min_workers, max_workers, workers_per_node)
+    kept, losses = checked_snapshots(model_dir, keep_snapshots), checked_recovery(recovery)
     tensors, own = tensor_metrics(metrics)
     parts = checked_parts(
         inputs=inputs, outputs=outputs, labels=labels, loss=loss, metrics=tensors, updates=updates,
@@ -128,9 +125,9 @@ def from_graph(  # noqa: PLR0913 - the arguments that existing programs pass
         replace(recipe, values=values, makes_weights=sess is None),
         metrics={**recipe.metrics, **own} or None,
         crew=crew,
-        snapshots=(model_dir, keep_snapshots),
+        snapshots=kept,
         decoders=decoders,
-        recovery=recovery or Recovery(),
+        recovery=losses,
         preprocess=preprocess,
     )
     made._graph, made._sess, made._limits = parts.graph, sess, limits
@@ -159,18 +156,6 @@ def _limits(norm: float | None, value: Any) -> GradientLimits | None:
     if norm is None and low is None:
         return None
     return GradientLimits(low, high, None if norm is None else float(norm))
-
-
-def _crew(least: int, most: int | None, per_node: int) -> Crew:
-    require_count("workers_per_node", per_node)
-    require_count("min_workers", least)
-    if most is not None:
-        require_count("max_workers", most)
-        if most < least:
-            raise InputError(
-                "max_workers of at least min_workers", f"{most} and {least}", "Swap them."
-            )
-    return Crew(least, most, per_node)
 
 
 class GraphEstimator(SparkEstimator):
