@@ -79,6 +79,16 @@ def shards(stage: Stage, trial: Trial) -> None:
     _kill_executors(stage, trial, 1, with_shards=True)
 
 
+def keras(stage: Stage, trial: Trial) -> None:
+    """One executor is killed while Keras trains."""
+    _kill_executors(stage, trial, 1, framework="keras")
+
+
+def graph(stage: Stage, trial: Trial) -> None:
+    """One executor is killed while a graph of TensorFlow 1 is trained."""
+    _kill_executors(stage, trial, 1, framework="graph")
+
+
 def _kill_executors(
     stage: Stage,
     trial: Trial,
@@ -323,6 +333,8 @@ def _limit_executors(stage: Stage, count: int) -> None:
 
 KINDS: dict[str, Callable[[Stage, Trial], None]] = {
     "killed": killed,
+    "keras": keras,
+    "graph": graph,
     "inside": inside,
     "two": two,
     "shards": shards,

@@ -12,6 +12,8 @@ __all__ = ["STAGES", "TITLES", "Claim", "claims", "failures", "table"]
 
 TITLES = {
     "killed": "an executor killed",
+    "keras": "an executor killed, Keras on TensorFlow",
+    "graph": "an executor killed, a TensorFlow graph",
     "inside": "a rank killed inside all-reduce",
     "two": "two executors killed at once",
     "again": "two executors killed, 0 to 5 s apart",

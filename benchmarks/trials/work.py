@@ -28,7 +28,7 @@ class Work:
         sizes: Rows of every partition.
         epochs: How many.
         pause_s: What every step waits, as if the model were a larger one.
-        framework: `torch`, of which `trials.torch_net` has the model.
+        framework: `torch`, `keras` or `graph`: `trials.torch_net` and its like have the models.
     """
 
     optimizer: str

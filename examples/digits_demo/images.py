@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image
-from sklearn.datasets import load_digits
-
 __all__ = ["write_digits"]
 
 
 def write_digits(folder: str) -> str:
     """Write the 1,797 scanned digits, 8 by 8 pixels, into the folders 0 to 9 of this one."""
+    # Here: the process that only reads the model needs neither.
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     for number, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
         file = Path(folder, str(digit), f"{number:04}.png")

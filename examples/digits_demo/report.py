@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from PIL import Image
 
 from digits_demo.program import Stopwatch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["hard_ones", "write_report"]
 
@@ -59,6 +60,10 @@ def write_report(
 
 def hard_ones(names: Sequence[str], doubtful: pd.DataFrame) -> Figure:
     """Images with what they show, what the model reads or nearly reads, and how sure it is."""
+    # Here: the process that only reads the model draws nothing.
+    from matplotlib.figure import Figure
+    from PIL import Image
+
     shown = list(doubtful.head(_MOST).itertuples())
     rows = max(1, math.ceil(len(shown) / _COLUMNS))
     figure = Figure(figsize=(1.25 * _COLUMNS, 1.6 * rows), layout="constrained")

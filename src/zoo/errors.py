@@ -22,6 +22,8 @@ from an executor to the driver.
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -40,6 +42,7 @@ __all__ = [
     "SlotsError",
     "ZooError",
     "load_extra",
+    "require_extra",
 ]
 
 
@@ -145,3 +148,17 @@ def load_extra(name: str, extra: str) -> ModuleType:
         if (exc.name or "").split(".")[0] != top:
             raise
         raise MissingExtraError(top, extra) from exc
+
+
+def require_extra(name: str, extra: str) -> None:
+    """See that an optional package is there, and do not import it.
+
+    Args:
+        name: The package, such as `torch`.
+        extra: The extra of this package that installs it.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
+        raise MissingExtraError(name, extra)

@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, NoReturn
 from zoo.cluster.guard import session_dir, session_guard
 from zoo.cluster.session.java import find_java
 from zoo.cluster.session.properties import escaped
+from zoo.cluster.session.soon import import_what_is_needed
 from zoo.cluster.session.surroundings import locale_for_java
 from zoo.errors import ClusterError
 
@@ -131,6 +132,7 @@ class DriverJvm:
         for pump in self._pumps:
             pump.start()
         try:
+            import_what_is_needed()
             self.gateway: JavaGateway = self._connect(contact)
         except BaseException:
             self._process.kill()

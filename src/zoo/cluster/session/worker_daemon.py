@@ -15,6 +15,8 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from zoo.cluster.session.topology import nodes_and_cores
+
 if TYPE_CHECKING:
     from pyspark import SparkContext
 
@@ -52,10 +54,11 @@ def _loaded_here() -> list[str]:
 
 
 def start_workers(context: SparkContext) -> None:
-    """Have executors start their workers while the program goes on."""
+    """Have executors start their daemons while the program goes on."""
     if context.getConf().get(_DAEMON, "") != __name__:
         return
-    tasks = context.defaultParallelism
+    # One task on each, which waits for the imports: with more, the first query would wait as well.
+    tasks, _ = nodes_and_cores(context)
     context.setJobDescription("zoo: start Python workers")
     try:
         rows: Any = context.parallelize(range(tasks), tasks).mapPartitions(iter)

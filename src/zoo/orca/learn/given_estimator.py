@@ -10,10 +10,9 @@ from zoo.cluster.ranks.crew import Crew
 from zoo.errors import InputError, NotYetError
 from zoo.orca.learn.estimator import SparkEstimator, require_count
 from zoo.orca.learn.estimator_settings import EstimatorSettings
-from zoo.orca.learn.recovery import Recovery
+from zoo.orca.learn.recovery import KEPT, Recovery
 
 __all__ = [
-    "KEPT",
     "GivenEstimator",
     "checked_config",
     "checked_crew",
@@ -23,9 +22,6 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-
-KEPT = 3
-"""Newest snapshots of a fit that are kept, unless something else is asked for."""
 
 
 class GivenEstimator(SparkEstimator):

@@ -7,7 +7,10 @@ from typing import Literal
 
 from zoo.errors import InputError
 
-__all__ = ["Recovery"]
+__all__ = ["KEPT", "Recovery"]
+
+KEPT = 3
+"""Newest snapshots of a fit that are kept, unless something else is asked for."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from zoo.orca.data.tf.data import Dataset
 from zoo.orca.data.xshards.spark_xshards import XShards
 from zoo.orca.learn.estimator import SparkEstimator
 from zoo.orca.learn.given_estimator import (
-    KEPT,
     checked_crew,
     checked_recovery,
     checked_snapshots,
@@ -32,7 +31,7 @@ from zoo.orca.learn.graph.parts import checked_parts
 from zoo.orca.learn.graph.recipe import Recipe
 from zoo.orca.learn.graph.training_graph import make_recipe
 from zoo.orca.learn.graph.user_session import first_values, give_back
-from zoo.orca.learn.recovery import Recovery
+from zoo.orca.learn.recovery import KEPT, Recovery
 from zoo.orca.learn.steps import GradientLimits
 
 if TYPE_CHECKING:

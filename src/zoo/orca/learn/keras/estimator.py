@@ -13,7 +13,6 @@ from zoo.errors import ContractError, InputError
 from zoo.orca.data.tensors.plan import Columns, Decoder
 from zoo.orca.learn.estimator import require_count
 from zoo.orca.learn.given_estimator import (
-    KEPT,
     GivenEstimator,
     checked_config,
     checked_crew,
@@ -29,7 +28,7 @@ from zoo.orca.learn.keras.parts import require_sendable
 from zoo.orca.learn.keras.process import framework_name
 from zoo.orca.learn.keras.recipe import Recipe
 from zoo.orca.learn.keras.scores import Scores
-from zoo.orca.learn.recovery import Recovery
+from zoo.orca.learn.recovery import KEPT, Recovery
 
 if TYPE_CHECKING:
     from pyspark.ml import Pipeline, PipelineModel

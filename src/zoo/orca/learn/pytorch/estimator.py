@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
-
-from torch import nn
+from typing import Any
 
 from zoo.errors import InputError
-from zoo.orca.data.tensors.plan import Decoder
 from zoo.orca.learn.estimator import require_count
 from zoo.orca.learn.given_estimator import (
-    KEPT,
     GivenEstimator,
     checked_config,
     checked_crew,
@@ -19,134 +14,13 @@ from zoo.orca.learn.given_estimator import (
     checked_snapshots,
     require_backend,
 )
+from zoo.orca.learn.pytorch import Estimator
 from zoo.orca.learn.pytorch.operator.host import checked_operator
 from zoo.orca.learn.pytorch.recipe import Recipe
-from zoo.orca.learn.pytorch.training_operator import TrainingOperator
-from zoo.orca.learn.recovery import Recovery
 
-if TYPE_CHECKING:
-    from pyspark.ml import Pipeline, PipelineModel
-
-__all__ = ["Estimator", "TorchEstimator"]
+__all__ = ["Estimator", "TorchEstimator", "made_of"]
 
 _EARLIER = ("bigdl", "horovod", "torch_distributed")
-
-
-class Estimator:
-    """Makes estimators for PyTorch models."""
-
-    @staticmethod
-    def from_torch(  # noqa: PLR0913 - the arguments that existing programs pass
-        *,
-        model: nn.Module | Callable[[dict[str, Any]], Any],
-        optimizer: Any = None,
-        loss: Any = None,
-        metrics: Any = None,
-        scheduler_creator: Callable[..., Any] | None = None,
-        training_operator_cls: type[TrainingOperator] | None = TrainingOperator,
-        initialization_hook: Callable[[], object] | None = None,
-        config: Mapping[str, Any] | None = None,
-        scheduler_step_freq: str | None = "batch",
-        use_tqdm: bool = False,
-        workers_per_node: int = 1,
-        model_dir: str | None = None,
-        backend: str = "spark",
-        decoders: Mapping[str, Decoder] | None = None,
-        min_workers: int = 1,
-        max_workers: int | None = None,
-        precision: str | None = None,
-        gradient_accumulation: int = 1,
-        recovery: Recovery | None = None,
-        keep_snapshots: int | None = KEPT,
-        preprocess: Pipeline | PipelineModel | None = None,
-    ) -> TorchEstimator:
-        """Make an estimator; nothing runs yet.
-
-        Args:
-            model: A module, or a function `f(config)` that makes one.
-            optimizer: A torch optimizer over the module's parameters, one of
-                `zoo.orca.learn.optimizers`, a function `f(model, config)` that makes one, or None
-                for plain SGD.
-            loss: A torch loss, any function `(output, target)`, a function `f(config)` that makes
-                one, a list with one loss for each output, or None when the model's output is the
-                loss.
-            metrics: One or several of `zoo.orca.learn.metrics`; a list of lists has those of each
-                output in turn.
-            scheduler_creator: `f(optimizer, config)` that makes a learning-rate schedule.
-            training_operator_cls: A class derived from `TrainingOperator`, for training of another
-                kind. With one, creators may return a list of models, optimizers or schedules.
-            initialization_hook: Called in every rank, whenever one begins, before the model is
-                made.
-            config: Handed to every creator function. Read here: `seed`, of first weights (when
-                given), the order of rows and dropout (0), and `shuffle` (True).
-            scheduler_step_freq: The schedule advances every `"batch"`, every `"epoch"`, or not at
-                all (None).
-            use_tqdm: Show a progress bar even when nobody seems to look.
-            workers_per_node: Ranks of each executor, which share its cores.
-            model_dir: Where snapshots are kept, on any file system that the driver reaches:
-                after every epoch unless `fit` is told otherwise.
-            backend: `"spark"`: ranks are Spark tasks.
-            decoders: For binary columns, a function from bytes to an array, such as
-                `zoo.orca.data.image.ImageDecoder`; for columns of numbers, a dtype.
-            min_workers: Ranks with which training begins, or goes on after a loss, when no more
-                are there.
-            max_workers: Most ranks; None for `workers_per_node` on every executor that Spark has
-                when a round begins. With dynamic allocation, ask for as many as you want: Spark
-                starts executors for them, and ranks join while the fit runs.
-            precision: `"bf16"` or `"fp16"`: forward and loss in mixed precision.
-            gradient_accumulation: Parts in which each rank goes through its rows of a step: the
-                update of a large batch with the memory of a small one.
-            recovery: What is put up with when ranks are lost; `Recovery()` by default.
-            keep_snapshots: Newest snapshots of a fit to keep in `model_dir`; None keeps all.
-            preprocess: Stages of `pyspark.ml.feature` that every DataFrame goes through first, such
-                as those of `zoo.orca.learn.preprocess.encode`. A `Pipeline` is fitted by the first
-                `fit`, on the rows to train on. They are saved with the model.
-
-        Raises:
-            InputError: An argument cannot be used.
-            NotYetError: The backend is known and not available yet.
-        """
-        given = dict(locals())
-        require_backend(backend, _EARLIER)
-        if initialization_hook is not None and not callable(initialization_hook):
-            raise InputError(
-                "initialization_hook as a function", repr(initialization_hook), "Pass a function."
-            )
-        recipe = Recipe(
-            model=model,
-            optimizer=optimizer,
-            loss=loss,
-            scheduler_creator=scheduler_creator,
-            scheduler_step_freq=scheduler_step_freq,
-            config=checked_config(config),
-            precision=precision,
-            accumulate=gradient_accumulation,
-            operator=checked_operator(training_operator_cls, gradient_accumulation),
-            initialization_hook=initialization_hook,
-            use_tqdm=use_tqdm,
-        )
-        if scheduler_step_freq not in ("batch", "epoch", None):
-            raise InputError(
-                "scheduler_step_freq 'batch', 'epoch' or None",
-                repr(scheduler_step_freq),
-                "Choose one of the three.",
-            )
-        if precision not in ("bf16", "fp16", None):
-            raise InputError("precision 'bf16', 'fp16' or None", repr(precision), "Choose one.")
-        require_count("gradient_accumulation", gradient_accumulation)
-        made = TorchEstimator(
-            "pytorch",
-            recipe,
-            metrics=metrics,
-            crew=checked_crew(min_workers, max_workers, workers_per_node),
-            snapshots=checked_snapshots(model_dir, keep_snapshots),
-            decoders=decoders,
-            show_progress=True if use_tqdm else None,
-            recovery=checked_recovery(recovery),
-            preprocess=preprocess,
-        )
-        made._given = given
-        return made
 
 
 class TorchEstimator(GivenEstimator):
@@ -159,3 +33,50 @@ class TorchEstimator(GivenEstimator):
     """
 
     _maker = staticmethod(Estimator.from_torch)
+
+
+def made_of(given: dict[str, Any]) -> TorchEstimator:
+    """The estimator of these arguments of `Estimator.from_torch`, by name.
+
+    Raises:
+        InputError: One cannot be used.
+        NotYetError: The backend is known and not available yet.
+    """
+    require_backend(given["backend"], _EARLIER)
+    hook, often = given["initialization_hook"], given["scheduler_step_freq"]
+    precision, accumulate = given["precision"], given["gradient_accumulation"]
+    if hook is not None and not callable(hook):
+        raise InputError("initialization_hook as a function", repr(hook), "Pass a function.")
+    recipe = Recipe(
+        model=given["model"],
+        optimizer=given["optimizer"],
+        loss=given["loss"],
+        scheduler_creator=given["scheduler_creator"],
+        scheduler_step_freq=often,
+        config=checked_config(given["config"]),
+        precision=precision,
+        accumulate=accumulate,
+        operator=checked_operator(given["training_operator_cls"], accumulate),
+        initialization_hook=hook,
+        use_tqdm=given["use_tqdm"],
+    )
+    if often not in ("batch", "epoch", None):
+        raise InputError(
+            "scheduler_step_freq 'batch', 'epoch' or None", repr(often), "Choose one of the three."
+        )
+    if precision not in ("bf16", "fp16", None):
+        raise InputError("precision 'bf16', 'fp16' or None", repr(precision), "Choose one.")
+    require_count("gradient_accumulation", accumulate)
+    made = TorchEstimator(
+        "pytorch",
+        recipe,
+        metrics=given["metrics"],
+        crew=checked_crew(given["min_workers"], given["max_workers"], given["workers_per_node"]),
+        snapshots=checked_snapshots(given["model_dir"], given["keep_snapshots"]),
+        decoders=given["decoders"],
+        show_progress=True if given["use_tqdm"] else None,
+        recovery=checked_recovery(given["recovery"]),
+        preprocess=given["preprocess"],
+    )
+    made._given = given
+    return made

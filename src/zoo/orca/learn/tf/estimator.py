@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import load_extra
-from zoo.orca.data.tensors.plan import Decoder
-from zoo.orca.learn.given_estimator import KEPT, require_backend
-from zoo.orca.learn.recovery import Recovery
-
-load_extra("keras", "keras")
-
-from zoo.orca.learn.keras.estimator import KerasEstimator, make_estimator  # noqa: E402 - see above
-from zoo.orca.learn.keras.model_files import read_model  # noqa: E402 - see above
+from zoo.cluster.session.soon import needed_soon
+from zoo.errors import require_extra
+from zoo.orca.learn.recovery import KEPT, Recovery
 
 if TYPE_CHECKING:
     from pyspark.ml import Pipeline, PipelineModel
 
+    from zoo.orca.data.tensors.plan import Decoder
+    from zoo.orca.learn.keras.estimator import KerasEstimator
+
 __all__ = ["Estimator"]
+
+# Keras and its backend take seconds to import, in which the driver JVM can start.
+require_extra("keras", "keras")
+needed_soon("zoo.orca.learn.keras.estimator")
 
 
 class Estimator:
@@ -71,6 +72,9 @@ class Estimator:
             NotYetError: The backend is known and not available yet.
         """
         given = dict(locals())
+        from zoo.orca.learn.given_estimator import require_backend
+        from zoo.orca.learn.keras.estimator import make_estimator
+
         if backend != "bigdl":
             require_backend(backend, ())
         made = make_estimator(
@@ -101,6 +105,8 @@ class Estimator:
         Raises:
             InputError: Keras cannot read it.
         """
+        from zoo.orca.learn.keras.model_files import read_model
+
         return Estimator.from_keras(read_model(path, **options))
 
     @staticmethod
