@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from zoo.cluster.session.worker_template import STAND_IN
+
 __all__ = [
     "await_true",
     "executors",
@@ -33,7 +35,7 @@ def executors() -> list[psutil.Process]:
 
 def workers_of(executor: psutil.Process) -> list[psutil.Process]:
     """The Python workers of an executor, its daemon not included."""
-    return [worker for daemon in _children(executor) for worker in _children(daemon)]
+    return [worker for child in _children(executor) for worker in _children(_daemon(child))]
 
 
 def shards_of(executor: psutil.Process) -> list[Path]:
@@ -92,6 +94,14 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return process.children()
     except psutil.Error:
         return []
+
+
+def _daemon(child: psutil.Process) -> psutil.Process:
+    """The daemon for which a child of an executor stands in, or the child itself."""
+    with contextlib.suppress(psutil.Error):
+        if child.name().startswith(STAND_IN):
+            return psutil.Process(int(child.name().removeprefix(STAND_IN)))
+    return child
 
 
 def _command(process: psutil.Process) -> str:

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -160,5 +159,9 @@ def require_extra(name: str, extra: str) -> None:
     Raises:
         MissingExtraError: It is not installed.
     """
-    if name not in sys.modules and importlib.util.find_spec(name) is None:
+    try:
+        there = importlib.util.find_spec(name) is not None
+    except (ModuleNotFoundError, ValueError):  # somebody keeps it from being found
+        there = False
+    if not there:
         raise MissingExtraError(name, extra)

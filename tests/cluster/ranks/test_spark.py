@@ -45,8 +45,9 @@ def who(member):
 
 def lost(member):
     if member.rank == 1:
-        daemon = psutil.Process(os.getppid())
-        os.kill(daemon.ppid(), signal.SIGKILL)
+        stands_in = f"zoo-for-{os.getppid()}"  # a child of the executor, for its daemon
+        executor, = (p.ppid() for p in psutil.process_iter() if p.name() == stands_in)
+        os.kill(executor, signal.SIGKILL)
         time.sleep(600)
     member.share(0)
     return b"", {}

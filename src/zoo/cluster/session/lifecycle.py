@@ -40,7 +40,12 @@ from zoo.cluster.session.topology import (
     nodes_and_cores,
     setting,
 )
-from zoo.cluster.session.worker_daemon import daemon_properties, start_workers
+from zoo.cluster.session.worker_daemon import (
+    daemon_properties,
+    end_template,
+    start_template,
+    start_workers,
+)
 from zoo.cluster.settings import settings
 from zoo.errors import ClusterError, InputError, NotYetError
 
@@ -166,6 +171,7 @@ def stop() -> None:
                 _stop_context(context)
         finally:
             _stop_cluster()
+            end_template()
 
 
 def _stop_cluster() -> None:
@@ -256,7 +262,10 @@ def _start(
                 with concurrent.futures.ThreadPoolExecutor(1) as pool:
                     cluster = pool.submit(_start_cluster, room) if room else None
                     if not _submitted():
-                        _ensure_driver({**defaults, **asked, **options.properties}, options)
+                        known = {**asked, **options.properties}
+                        if here:
+                            start_template(python["PYSPARK_PYTHON"], known, defaults)
+                        _ensure_driver({**defaults, **known}, options)
                     own = cluster.result() if cluster else {}
                 asked = {**asked, **own, **options.properties}
                 worker = python["PYSPARK_PYTHON"] if here else None

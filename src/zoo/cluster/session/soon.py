@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 
-__all__ = ["import_what_is_needed", "needed_soon"]
+__all__ = ["import_what_is_needed", "needed_soon", "noted_names"]
 
 _names: dict[str, None] = {}
 
@@ -17,6 +17,11 @@ def needed_soon(name: str) -> None:
         name: In full.
     """
     _names[name] = None
+
+
+def noted_names() -> list[str]:
+    """What is noted, and not imported yet."""
+    return [*_names]
 
 
 def import_what_is_needed() -> None:

@@ -7,26 +7,75 @@ needs torch. Here it is imported once on each executor, and a worker is there in
 from __future__ import annotations
 
 import contextlib
-import gc
-import importlib
 import os
 import sys
-import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from zoo.cluster.guard import session_dir, session_guard
+from zoo.cluster.session.soon import noted_names
 from zoo.cluster.session.topology import nodes_and_cores
+from zoo.cluster.session.worker_template import (
+    NAMES,
+    PLACE,
+    Template,
+    fork_from_template,
+    load_modules,
+)
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
 
-__all__ = ["daemon_properties", "start_workers"]
+__all__ = ["daemon_properties", "end_template", "start_template", "start_workers"]
 
 _DAEMON = "spark.python.daemon.module"
-_NAMES = "ZOO_PRELOADED_MODULES"
 _PATH = "spark.executorEnv.PYTHONPATH"
 # Their import starts no thread that a fork would lose; jemalloc's, for Arrow, is told of forks.
 _HEAVY = ("numpy", "pandas", "pyarrow", "torch")
+_ENVIRONMENT = "spark.executorEnv."
+
+_template: Template | None = None
+
+
+def start_template(python: str, asked: Mapping[str, str], defaults: Mapping[str, str]) -> None:
+    """Begin to import what workers on this machine will need; see `Template`.
+
+    Args:
+        python: The program that workers are to run.
+        asked: The properties that are known before the driver JVM runs.
+        defaults: More of them, which hold unless the user says otherwise.
+    """
+    global _template  # noqa: PLW0603 - one for the Sparks of this process, one after the other
+    if not _ours(python, asked):
+        return
+    place = session_dir() / "workers"
+    if _template is not None and _template.alive and place.exists():
+        return
+    end_template()
+    variables = {
+        name.removeprefix(_ENVIRONMENT): value
+        for name, value in {**defaults, **asked}.items()
+        if name.startswith(_ENVIRONMENT)
+    }
+    # As Spark does for workers.
+    variables["PYTHONHASHSEED"] = os.environ.get("PYTHONHASHSEED", "0")
+    variables["PYTHONUNBUFFERED"] = "YES"
+    with contextlib.suppress(OSError):  # such as a path that is too long for a socket
+        _template = Template(str(place), [*_loaded_here(), *noted_names()], variables)
+        session_guard().add_process(_template.pid)
+
+
+def end_template() -> None:
+    """End the process, if there is one."""
+    global _template  # noqa: PLW0603 - see above
+    if _template is not None:
+        _template.stop()
+        _template = None
+
+
+def _ours(python: str, asked: Mapping[str, str]) -> bool:
+    """Whether workers may be forked from here."""
+    return sys.platform == "linux" and python == sys.executable and not {_DAEMON, _PATH} & {*asked}
 
 
 def daemon_properties(python: str, asked: Mapping[str, str]) -> dict[str, str]:
@@ -37,13 +86,15 @@ def daemon_properties(python: str, asked: Mapping[str, str]) -> dict[str, str]:
         asked: What the user asked for. A daemon of their own is left alone, and so are other
             places to import from: this package might not be in them.
     """
-    if sys.platform != "linux" or python != sys.executable or {_DAEMON, _PATH} & {*asked}:
+    if not _ours(python, asked):
         return {}
+    place = {f"{_ENVIRONMENT}{PLACE}": _template.place} if _template is not None else {}
     return {
         _DAEMON: __name__,
-        f"spark.executorEnv.{_NAMES}": ",".join(_loaded_here()),
+        f"{_ENVIRONMENT}{NAMES}": ",".join(_loaded_here()),
         # Workers of frames have this, and others not; with one environment one daemon has both.
-        "spark.executorEnv.SPARK_SIMPLIFIED_TRACEBACK": "1",
+        f"{_ENVIRONMENT}SPARK_SIMPLIFIED_TRACEBACK": "1",
+        **place,
     }
 
 
@@ -67,23 +118,12 @@ def start_workers(context: SparkContext) -> None:
         context.setLocalProperty("spark.job.description", None)  # type: ignore[arg-type]
 
 
-def _preload() -> None:
-    # What cannot be imported here is the task's to tell of.
-    for name in ("pyspark.worker", *filter(None, os.environ.get(_NAMES, "").split(","))):
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
-    # Each worker collects garbage after each task: 0.1 s among all that torch has made.
-    gc.freeze()
-    # Each worker has all of these read their archive, pyspark.zip, twenty times: 0.3 s.
-    for place in [place for place in sys.path_importer_cache if ".zip" in place]:
-        del sys.path_importer_cache[place]
-
-
 def main() -> None:
     """Import, and become Spark's own daemon."""
-    _preload()
-    if threading.active_count() > 1:
-        # A fork would lose that thread, with the locks that it holds. Then as without this.
+    if fork_from_template():
+        return
+    if not load_modules():
+        # Then as without this.
         os.execv(sys.executable, [sys.executable, "-m", "pyspark.daemon", *sys.argv[1:]])
     from pyspark.daemon import manager
 

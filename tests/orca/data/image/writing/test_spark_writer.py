@@ -11,6 +11,7 @@ import psutil
 import pytest
 from pyspark.sql import SparkSession
 
+from zoo.cluster.session.worker_template import DAEMON
 from zoo.errors import ClusterError, InputError
 from zoo.orca.data.image import DType, FeatureType, SchemaField, read_parquet
 from zoo.orca.data.image.formats.image_folder import write_from_directory
@@ -150,7 +151,7 @@ def _python_workers() -> list[psutil.Process]:
     for process in psutil.Process().children(recursive=True):
         try:
             parent = process.parent()
-            if parent and "pyspark.worker" in parent.cmdline():
+            if parent and parent.name() == DAEMON:
                 found.append(process)
         except psutil.NoSuchProcess:
             continue
