@@ -10,13 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.orca.learn.framework import Place
-from zoo.orca.learn.graph.batches import Batch
 from zoo.orca.learn.graph.built import Built
 from zoo.orca.learn.graph.learner import GraphLearner
 from zoo.orca.learn.graph.parts import checked_parts
 from zoo.orca.learn.graph.recipe import Recipe
 from zoo.orca.learn.graph.training_graph import make_recipe
 from zoo.orca.learn.graph.user_session import first_values
+from zoo.orca.learn.rank.array_batches import Batch
 from zoo.orca.learn.steps import GradientLimits, StepSums
 
 __all__ = ["Net", "batches", "net", "plain", "recipe_of", "steps"]

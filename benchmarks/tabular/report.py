@@ -68,7 +68,7 @@ def claims(job: Job, runs: Sequence[Run], figures: dict[str, float]) -> list[Cla
     found: list[Claim] = []
     by_name = {run.name: run for run in runs if run.batch == job.batches[0]}
     if PEER in by_name:
-        for name, bound in ((SECOND, 20), (FIRST, 7)):
+        for name, bound in ((SECOND, 20), (FIRST, 12)):
             if name in by_name:
                 ratio = by_name[name].rate / by_name[PEER].rate
                 found.append(Claim(f"{name}: times the rows/s of {PEER}", ratio, bound))

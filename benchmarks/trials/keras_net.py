@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from trials.work import BATCH, SEED, Weights, Work
 from zoo.orca.learn.tf2 import Estimator
@@ -57,8 +56,8 @@ class _Counting:
         if "uses" not in variable.path:
             super().update_step(gradient, variable, learning_rate)  # type: ignore[misc]
             return
-        dense = tf.convert_to_tensor(gradient)
-        variable.assign_sub(dense)
+        dense = keras.ops.convert_to_tensor(gradient)
+        self.assign_sub(variable, dense)  # type: ignore[attr-defined]
 
 
 class CountingAdam(_Counting, keras.optimizers.Adam):

@@ -36,7 +36,7 @@ $table
 
 ## What is trained
 
-A network of 81 weights in double precision, on $rows rows in seven partitions of random
+A network of 81 weights in double precision, in PyTorch unless another framework is named, on $rows rows in seven partitions of random
 sizes; half of the trials with Adam, half with SGD with momentum and a cosine schedule. Every step
 waits some milliseconds, as a larger model would compute. The order of additions depends on the
 number of ranks, so differences of the size of rounding errors remain.
@@ -53,6 +53,8 @@ scheduler of the machine decides.
 
 - **An executor killed**: `SIGKILL` to one of three executors (`local-cluster`), at a random step
   and a random moment in it.
+- **The same with Keras on TensorFlow, and with a graph of TensorFlow 1**: the network is that of
+  PyTorch.
 - **A rank killed inside all-reduce**: a thread of the victim watches the stack of the training and
   kills the process when it sees it there, without letting it run in between. $inside
 - **Two executors killed at once**: one survivor hands over the state.

@@ -8,7 +8,9 @@ import pytest
 Facts = dict[str, Any]
 TrialOf = Callable[[str], Facts]
 
-TOGETHER = "killed,inside,two,again,five,offering,last state,shards,stopped,full,damaged,arriving"
+TOGETHER = (
+    "killed,keras,graph,inside,two,again,five,offering,last state,shards,stopped,full,damaged,arriving"
+)
 
 pytestmark = [pytest.mark.trial, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -18,7 +20,7 @@ def test_fit_ends_and_is_exact(ended_well: TrialOf, kind: str) -> None:
     ended_well(kind)
 
 
-@pytest.mark.parametrize("kind", ["killed", "inside", "two", "shards"])
+@pytest.mark.parametrize("kind", ["killed", "keras", "graph", "inside", "two", "shards"])
 def test_the_fault_cost_a_rank(trial_of: TrialOf, kind: str) -> None:
     assert trial_of(kind)["losses"] > 0
 

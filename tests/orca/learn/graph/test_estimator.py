@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +14,9 @@ import tensorflow as tf
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from broken_fits import KillsOnce, StopsAt
 from zoo.errors import InputError
 from zoo.orca.data import XShards
-from zoo.orca.learn.callbacks import Callback
 from zoo.orca.learn.metrics import MAE, Accuracy
 from zoo.orca.learn.tf.estimator import Estimator
 from zoo.orca.learn.trigger import SeveralIteration
@@ -203,29 +201,6 @@ def test_placeholders_are_fed_one_way_in_training_and_another_else(frame: DataFr
     assert abs(history[-1]["train_loss"] - history[-1]["val_loss"]) > 0.01
 
 
-class StopsAt(Callback):
-    """Stops a fit at a step, as a user would."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, run: Any) -> None:
-        if run.iteration == self.step:
-            run.stop("enough")
-
-
-class Kills(Callback):
-    """Ends the process of the last rank, once."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def on_step_end(self, run: Any) -> None:
-        if run.iteration == 4 and run.rank == run.size - 1 and not self.mark.exists():
-            self.mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 @pytest.mark.spark
 def test_a_killed_rank_and_a_stop_cost_no_digit(frame: DataFrame, tmp_path: Path) -> None:
     feeds: Callable[[Any], Any] = lambda e: {e._graph.get_tensor_by_name("rate:0"): (0.3, 0.0)}  # noqa: E731
@@ -234,7 +209,12 @@ def test_a_killed_rank_and_a_stop_cost_no_digit(frame: DataFrame, tmp_path: Path
     )
     whole.fit(frame, 2, BATCH, **COLUMNS, feed_dict=feeds(whole))
     killed.fit(
-        frame, 2, BATCH, **COLUMNS, feed_dict=feeds(killed), callbacks=[Kills(tmp_path / "mark")]
+        frame,
+        2,
+        BATCH,
+        **COLUMNS,
+        feed_dict=feeds(killed),
+        callbacks=[KillsOnce(tmp_path / "mark", 4)],
     )
     assert (tmp_path / "mark").exists()
     assert_same(killed, whole)

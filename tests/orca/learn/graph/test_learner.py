@@ -12,9 +12,9 @@ import tensorflow as tf
 from small_graph import Net, batches, net, plain, recipe_of, steps
 from zoo.errors import InputError
 from zoo.orca.learn.framework import Place
-from zoo.orca.learn.graph.batches import Batch
 from zoo.orca.learn.graph.built import Built
 from zoo.orca.learn.graph.learner import GraphLearner
+from zoo.orca.learn.rank.array_batches import Batch
 from zoo.orca.learn.steps import GradientLimits, StepSums
 
 v1 = tf.compat.v1

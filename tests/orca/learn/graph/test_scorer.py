@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from small_graph import batches, net, recipe_of
 from zoo.errors import InputError
-from zoo.orca.learn.graph.batches import Batch
 from zoo.orca.learn.graph.built import Built
 from zoo.orca.learn.graph.measures import fresh_measures
 from zoo.orca.learn.graph.scorer import Scorer
 from zoo.orca.learn.metrics import AUC, MAE
+from zoo.orca.learn.rank.array_batches import Batch
 
 v1 = tf.compat.v1
 ((X, Y),) = batches(1, 40)

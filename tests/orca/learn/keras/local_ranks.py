@@ -10,9 +10,9 @@ import numpy as np
 
 from zoo.cluster.ranks.carried import pickled, unpickled
 from zoo.orca.learn.framework import Place, framework_for
-from zoo.orca.learn.keras.batches import Batch
 from zoo.orca.learn.keras.learner import KerasLearner
 from zoo.orca.learn.keras.recipe import Recipe
+from zoo.orca.learn.rank.array_batches import Batch
 from zoo.orca.learn.steps import GradientLimits, StepSums
 
 __all__ = ["LocalRanks", "batch_of"]

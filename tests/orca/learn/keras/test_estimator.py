@@ -143,6 +143,24 @@ def test_model_goes_on_when_it_was_compiled_again(ratings: DataFrame, tmp_path: 
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras writes it there alone")
+def test_tensorflow_serves_what_was_exported(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    model, place = recommender(), tmp_path / "served" / "1"
+    est = Estimator.from_keras(model)
+    assert est.export(str(place)) == str(place)
+    pair = [np.array([[1], [3]], np.float32), np.array([[2], [4]], np.float32)]
+    served = tf.saved_model.load(str(place)).serve(pair)
+    np.testing.assert_allclose(served, model.predict(pair, verbose=0), rtol=1e-6)
+    est.export(str(place))
+    assert [p.name for p in place.parent.iterdir()] == ["1"]
+    with pytest.raises(InputError, match="a new folder"):
+        est.export(str(place), overwrite=False)
+    with pytest.raises(InputError, match="a new folder"):
+        est.export(str(tmp_path))
+
+
 def own_step() -> keras.Model:
     kind = type("Own", (keras.Sequential,), {"train_step": lambda self, data: {}})
     model = kind([keras.Input((2,)), layers.Dense(1)])

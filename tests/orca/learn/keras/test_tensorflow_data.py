@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,10 +13,12 @@ import pytest
 from pyspark import cloudpickle
 from pyspark.sql import DataFrame, SparkSession
 
+from broken_fits import KillsOnce, StopsAt
 from zoo.errors import InputError
 from zoo.orca.data import XShards
 from zoo.orca.data.tf.data import Dataset
 from zoo.orca.learn.tf2 import Estimator
+from zoo.orca.learn.trigger import SeveralIteration
 
 # Ranks cannot import a test module by its name.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -118,6 +121,26 @@ def test_any_number_of_ranks_trains_alike_on_what_a_creator_makes(spark: SparkSe
     np.testing.assert_allclose(one, two, rtol=1e-5)
     assert [epoch["num_samples"] for epoch in history] == [37, 37]
     assert [epoch["batch_count"] for epoch in history] == [5, 5]
+
+
+def test_a_killed_rank_and_a_fit_that_resumes_leave_no_trace(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    expected, _ = trained(1, rows, epochs=3)
+    found, _ = trained(2, rows, epochs=3, callbacks=[KillsOnce(tmp_path / "killed", 7)])
+    assert (tmp_path / "killed").exists()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    begun, est = (
+        Estimator.from_keras(
+            model_creator=line, workers_per_node=ranks, model_dir=str(tmp_path / "model")
+        )
+        for ranks in (1, 2)
+    )
+    often = {"checkpoint_trigger": SeveralIteration(2), "callbacks": [StopsAt(8)]}
+    begun.fit(rows, epochs=3, batch_size=8, **often)
+    history = est.fit(rows, epochs=3, batch_size=8, resume=True)
+    assert [epoch["epoch"] for epoch in history] == [1, 2, 3]
+    np.testing.assert_allclose(weights(est), expected, rtol=1e-5)
 
 
 def test_steps_that_are_asked_for_are_taken(spark: SparkSession) -> None:

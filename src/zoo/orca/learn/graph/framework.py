@@ -13,7 +13,7 @@ from zoo.cluster.ranks.member import Member
 from zoo.errors import InputError
 from zoo.orca.data.tensors.plan import TensorPlan
 from zoo.orca.learn.framework import Feed, Place, State
-from zoo.orca.learn.graph.batches import DatasetBatches, TensorBatches
+from zoo.orca.learn.graph.batches import InOrder
 from zoo.orca.learn.graph.built import Built
 from zoo.orca.learn.graph.learner import GraphLearner
 from zoo.orca.learn.graph.measures import Measure, fresh_measures
@@ -29,6 +29,7 @@ from zoo.orca.learn.graph.rehearsal import as_taken, try_loss
 from zoo.orca.learn.graph.scorer import Scorer
 from zoo.orca.learn.graph.state import apply_state, read_state, write_state
 from zoo.orca.learn.order import LoaderSource, Order, Source
+from zoo.orca.learn.rank.array_batches import ArrayBatches
 from zoo.orca.learn.rank.loop import Loop
 from zoo.orca.learn.rank.opening import open_feed
 from zoo.orca.learn.score.evaluate import SentEvaluator
@@ -81,8 +82,8 @@ class Graph:
     def open(self, source: Source, member: Member) -> Feed:
         """See `Framework`."""
         if isinstance(source, LoaderSource):
-            return DatasetBatches(open_dataset(source, member))
-        return TensorBatches(open_feed(source, member), source.plan)
+            return InOrder(open_dataset(source, member))
+        return ArrayBatches(open_feed(source, member), source.plan)
 
     def learner(
         self, built: Built, order: Order, place: Place, validation: Feed | None

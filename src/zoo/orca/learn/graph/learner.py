@@ -9,11 +9,12 @@ import numpy as np
 
 from zoo.errors import InputError
 from zoo.orca.learn.framework import Feed, Learner, Place, Sums
-from zoo.orca.learn.graph.batches import Batch
+from zoo.orca.learn.graph.batches import feeds_of, weighed
 from zoo.orca.learn.graph.built import Built
 from zoo.orca.learn.graph.gradients import FlatArrays, clip
 from zoo.orca.learn.graph.measures import Measure
 from zoo.orca.learn.graph.scorer import Scorer
+from zoo.orca.learn.rank.array_batches import Batch
 from zoo.orca.learn.steps import EpochStats, GradientLimits, StepSums
 
 __all__ = ["GraphLearner"]
@@ -98,7 +99,7 @@ class GraphLearner(Learner):
                 flat.clear()
             return
         recipe, program = self._built.recipe, self._built.program
-        feeds = {**batch.feeds(recipe), **self._fixed}
+        feeds = {**feeds_of(batch, recipe), **self._fixed}
         if recipe.seed is not None:
             feeds[recipe.seed] = self._key
         loss, *rest = program.run(self._fetches, feeds)
@@ -119,7 +120,7 @@ class GraphLearner(Learner):
     def _weigh(self, batch: Batch, loss: np.ndarray) -> tuple[float, float]:
         """What a batch weighs, and its loss times that."""
         if self._built.adds_up == "rows":
-            return batch.weigh(loss)
+            return weighed(batch, loss)
         value = float(loss)
         if self._built.adds_up == "sum":  # its mean over the rows is what is told
             return float(batch.rows), value

@@ -11,10 +11,10 @@ import numpy as np
 from zoo.cluster.ranks.carried import pickled, unpickled
 from zoo.errors import ContractError
 from zoo.orca.data.tensors.plan import TensorPlan
-from zoo.orca.learn.graph.batches import Batch
 from zoo.orca.learn.graph.built import Built
 from zoo.orca.learn.graph.measures import Measure
 from zoo.orca.learn.graph.scorer import Scorer
+from zoo.orca.learn.rank.array_batches import Batch
 from zoo.orca.learn.score.predict import Outputs, Predictor
 
 __all__ = [
@@ -91,7 +91,7 @@ class GraphEvaluator:
 
     def run(self, batches: Iterable[Sequence[np.ndarray]]) -> None:
         """Score batches: an array for each tensor of the plan."""
-        self._scorer.run(Batch.of(self._plan, arrays) for arrays in batches)
+        self._scorer.run(Batch.of(self._plan, arrays, len(arrays[0])) for arrays in batches)
 
     def sums(self) -> Any:
         """What to add up with other parts of the data."""

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.orca.learn.graph.batches import Batch
+from zoo.orca.learn.graph.batches import feeds_of, weighed
 from zoo.orca.learn.graph.built import Built
 from zoo.orca.learn.graph.measures import Measure, OutputMeasure, TensorMeasure
+from zoo.orca.learn.rank.array_batches import Batch
 
 __all__ = ["Scorer"]
 
@@ -53,7 +54,7 @@ class Scorer:
         for batch in batches:
             if batch is None:
                 continue
-            found = program.run(self._fetches, {**batch.feeds(recipe), **fixed})
+            found = program.run(self._fetches, {**feeds_of(batch, recipe), **fixed})
             self._sums[0] += batch.rows
             if recipe.loss is not None:
                 self._sums[1:] += self._weigh(batch, found.pop(0))
@@ -65,7 +66,7 @@ class Scorer:
     def _weigh(self, batch: Batch, loss: np.ndarray) -> tuple[float, float]:
         rows = float(batch.rows)
         if self._built.adds_up == "rows":
-            return batch.weigh(loss)
+            return weighed(batch, loss)
         return rows, float(loss) if self._built.adds_up == "sum" else rows * float(loss)
 
     def sums(self) -> list[Any]:

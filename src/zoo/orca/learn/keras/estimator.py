@@ -22,7 +22,12 @@ from zoo.orca.learn.given_estimator import (
 from zoo.orca.learn.keras.built import Built
 from zoo.orca.learn.keras.callbacks import adapted
 from zoo.orca.learn.keras.losses import require_reduction
-from zoo.orca.learn.keras.model_files import read_file, require_no_folder, write_file
+from zoo.orca.learn.keras.model_files import (
+    read_file,
+    require_no_folder,
+    write_file,
+    write_saved_model,
+)
 from zoo.orca.learn.keras.orca_optimizer import keras_optimizer
 from zoo.orca.learn.keras.parts import require_sendable
 from zoo.orca.learn.keras.process import framework_name
@@ -242,6 +247,21 @@ class KerasEstimator(GivenEstimator):
         _say_unused(save_format=None if save_format in ("h5", "keras") else save_format)
         model = self._built.model
         return write_file(filepath, model.save_weights, suffix=_WEIGHTS, overwrite=overwrite)
+
+    def export(self, path: str, overwrite: bool = True) -> str:
+        """Write the model as a SavedModel of TensorFlow, which serves it without Keras.
+
+        Args:
+            path: The folder, on a local disk.
+            overwrite: A SavedModel that is there may go.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: Keras runs on another backend, or something else is there.
+        """
+        return write_saved_model(self._built.model, path, overwrite=overwrite)
 
     def load_keras_weights(self, filepath: str, by_name: bool = False) -> None:
         """Take the weights of a file that Keras wrote, all of them or none.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import keras
@@ -14,7 +14,6 @@ from zoo.errors import InputError
 from zoo.orca.data.tensors.plan import TensorPlan
 from zoo.orca.learn.framework import Feed, Learner, Place, State
 from zoo.orca.learn.keras.backends import start_backend
-from zoo.orca.learn.keras.batches import Batch, TensorBatches
 from zoo.orca.learn.keras.built import Built, float_dtype, takes_one_input
 from zoo.orca.learn.keras.learner import KerasLearner
 from zoo.orca.learn.keras.losses import require_reduction
@@ -26,6 +25,7 @@ from zoo.orca.learn.keras.scorer import Scorer
 from zoo.orca.learn.keras.sent_model import evaluator, local_predictor, predictor, sent
 from zoo.orca.learn.keras.state import apply_state, read_state, settings_of, write_state
 from zoo.orca.learn.order import LoaderSource, Order, Source
+from zoo.orca.learn.rank.array_batches import ArrayBatches, Batch
 from zoo.orca.learn.rank.loop import Loop
 from zoo.orca.learn.rank.opening import open_feed
 from zoo.orca.learn.score.evaluate import SentEvaluator
@@ -86,9 +86,9 @@ class Keras:
         if isinstance(source, LoaderSource):
             from zoo.orca.learn.tfdata.batches import open_dataset
 
-            feed = _Datasets(open_dataset(source, member))
+            feed = open_dataset(source, member)
         else:
-            feed = TensorBatches(open_feed(source, member, threads=1), source.plan)
+            feed = ArrayBatches(open_feed(source, member, threads=1), source.plan)
         self._example = self._example or feed.example()
         found: Feed = feed
         return found
@@ -186,24 +186,3 @@ class Keras:
     ) -> TensorPlan:
         """See `Framework`."""
         return as_taken(built, plan, fixed, predictor)
-
-
-class _Datasets:
-    """Batches of datasets, as those of Keras."""
-
-    def __init__(self, feed: Any) -> None:
-        self._feed = feed
-        self.steps: int | None = feed.steps
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch | None]:
-        """See `Feed`."""
-        for batch in self._feed.epoch(epoch, start):
-            yield None if batch is None else _of_dataset(batch)
-
-    def example(self) -> Batch:
-        """Two made-up rows of the same types and shapes."""
-        return _of_dataset(self._feed.example())
-
-
-def _of_dataset(batch: Any) -> Batch:
-    return Batch(batch.features, batch.targets, batch.rows, batch.weights)

@@ -10,13 +10,13 @@ import numpy as np
 from zoo.errors import InputError
 from zoo.orca.learn.framework import Feed, Learner, Place, Sums
 from zoo.orca.learn.keras.backends import Found, backend_for
-from zoo.orca.learn.keras.batches import Batch
 from zoo.orca.learn.keras.built import Built, step_seeds
 from zoo.orca.learn.keras.gradients import FlatGradients, MovingStatistics
 from zoo.orca.learn.keras.losses import adds_up
 from zoo.orca.learn.keras.metrics import KerasMetrics, running_metrics
 from zoo.orca.learn.keras.preparing import prepare, try_metrics
 from zoo.orca.learn.keras.scorer import Scorer, weight_of
+from zoo.orca.learn.rank.array_batches import Batch
 from zoo.orca.learn.steps import EpochStats, GradientLimits, StepSums
 
 __all__ = ["KerasLearner"]

@@ -15,7 +15,13 @@ from zoo.orca.data.storage import locate
 from zoo.orca.learn.driver.keeper import write_whole
 from zoo.orca.learn.driver.snapshots import read_bytes
 
-__all__ = ["read_file", "read_model", "require_no_folder", "write_file"]
+__all__ = [
+    "read_file",
+    "read_model",
+    "require_no_folder",
+    "write_file",
+    "write_saved_model",
+]
 
 _HDF5 = b"\x89HDF"
 
@@ -40,6 +46,38 @@ def write_file(
         local = Path(folder) / f"file{suffix}"
         write(local)
         write_whole(path, local.read_bytes())
+    return os.fspath(path)
+
+
+def write_saved_model(model: keras.Model, path: str | os.PathLike[str], *, overwrite: bool) -> str:
+    """Write the folder of a SavedModel, for TensorFlow Serving; it appears whole or not at all.
+
+    Args:
+        model: On the backend TensorFlow, with its weights.
+        path: The folder, on a local disk.
+        overwrite: One that is there may go.
+
+    Raises:
+        InputError: Keras cannot write it, or there is something that may not go.
+    """
+    place = Path(path)
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            "Keras on TensorFlow, to write a SavedModel", f"on {keras.backend.backend()}",
+            "Use to_onnx of zoo.orca.learn.onnx or to_openvino of zoo.orca.learn.openvino.",
+        )  # fmt: skip
+    if place.exists() and not (overwrite and (place / "saved_model.pb").exists()):
+        raise InputError(
+            "a new folder, or that of a SavedModel with overwrite=True", f"{path}, which is there",
+            "Choose another path.",
+        )  # fmt: skip
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as folder:
+        made = Path(folder) / "model"
+        model.export(made, format="tf_saved_model", verbose=False)
+        if place.exists():
+            place.rename(Path(folder) / "before")
+        made.rename(place)
     return os.fspath(path)
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from zoo.errors import InputError, NotYetError
 from zoo.orca.learn import optimizers as orca
 from zoo.orca.learn.optimizers.schedule import Default
 
 __all__ = ["keras_optimizer"]
+
+# Of single precision: less, as Adamax has it by default, would count as 0, and 0 be divided by 0.
+_LEAST = float(np.finfo(np.float32).tiny)
 
 
 def keras_optimizer(given: Any) -> keras.Optimizer:
@@ -47,7 +51,7 @@ def _of_orca(spec: orca.Optimizer) -> keras.Optimizer:
             return optimizers.Adam(_rate(spec), epsilon=float(spec.epsilon), **betas)
         case orca.Adamax():
             betas = {"beta_1": float(spec.beta1), "beta_2": float(spec.beta2)}
-            return optimizers.Adamax(_rate(spec), epsilon=float(spec.epsilon), **betas)
+            return optimizers.Adamax(_rate(spec), epsilon=max(float(spec.epsilon), _LEAST), **betas)
         case orca.Adagrad(weightdecay=0.0):
             start = {"initial_accumulator_value": 0.0, "epsilon": 1e-10}
             return optimizers.Adagrad(_rate(spec), **start)

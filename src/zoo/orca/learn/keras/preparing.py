@@ -5,9 +5,9 @@ from __future__ import annotations
 from keras import tree
 
 from zoo.orca.learn.keras.backends import Backend
-from zoo.orca.learn.keras.batches import Batch
 from zoo.orca.learn.keras.built import Built
 from zoo.orca.learn.keras.metrics import KerasMetrics
+from zoo.orca.learn.rank.array_batches import Batch
 
 __all__ = ["first_rows", "prepare", "try_metrics"]
 

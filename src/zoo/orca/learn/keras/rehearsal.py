@@ -17,8 +17,8 @@ import numpy as np
 
 from zoo.errors import ColumnError, InputError
 from zoo.orca.data.tensors.plan import TensorPlan, TensorSpec
-from zoo.orca.learn.keras.batches import zeros
 from zoo.orca.learn.keras.built import Built, float_dtype
+from zoo.orca.learn.rank.array_batches import zeros
 from zoo.orca.learn.score.predict import Predictor
 from zoo.orca.learn.tried_types import (
     as_type,

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from zoo.orca.learn.keras.backends import Backend, Found, backend_for
-from zoo.orca.learn.keras.batches import Batch
 from zoo.orca.learn.keras.built import Built
 from zoo.orca.learn.keras.losses import adds_up
 from zoo.orca.learn.keras.metrics import KerasMetrics, running_metrics
 from zoo.orca.learn.keras.preparing import prepare, try_metrics
+from zoo.orca.learn.rank.array_batches import Batch
 
 __all__ = ["Scorer", "weight_of"]
 

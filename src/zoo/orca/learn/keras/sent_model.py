@@ -12,12 +12,12 @@ from zoo.cluster.ranks.carried import pickled, unpickled
 from zoo.errors import InputError
 from zoo.orca.data.tensors.plan import TensorPlan
 from zoo.orca.learn.keras.backends import Backend, backend_for, start_backend
-from zoo.orca.learn.keras.batches import Batch
 from zoo.orca.learn.keras.built import Built, Layout
 from zoo.orca.learn.keras.process import Sent
 from zoo.orca.learn.keras.readings import Reading
 from zoo.orca.learn.keras.recipe import Recipe, make_model
 from zoo.orca.learn.keras.scorer import Scorer
+from zoo.orca.learn.rank.array_batches import Batch
 from zoo.orca.learn.score.predict import Outputs, Predictor
 
 __all__ = ["KerasEvaluator", "SentKeras", "evaluator", "local_predictor", "predictor", "sent"]

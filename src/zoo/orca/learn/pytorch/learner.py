@@ -154,7 +154,8 @@ class TorchLearner:
         if scale == 1.0:
             loss.backward()
         elif scale:
-            loss.backward(torch.tensor(scale, dtype=loss.dtype, device=loss.device))
+            # The same as `loss.backward(scale)`, which loads all of sympy: 2 s in each rank.
+            (loss * scale).backward()
 
     def _multiply(self, factor: float) -> None:
         for parameter in self._parameters:

@@ -12,8 +12,9 @@ from zoo.cluster.ranks.member import Member
 from zoo.errors import InputError
 from zoo.orca.data.tensors.schedule import step_count
 from zoo.orca.learn.order import LoaderSource
+from zoo.orca.learn.rank.array_batches import Batch
 from zoo.orca.learn.tfdata.cutting import Pieces, cut_steps, group_steps, part_of
-from zoo.orca.learn.tfdata.elements import Arrays, DatasetBatch, Elements, rows_of
+from zoo.orca.learn.tfdata.elements import Arrays, Elements, rows_of
 from zoo.orca.learn.tfdata.passes import Passes
 from zoo.orca.learn.tfdata.sharing import (
     Sharing,
@@ -93,11 +94,11 @@ class DatasetBatches:
         if member.rank == 0:
             self._tell(chosen, rows)
 
-    def example(self) -> DatasetBatch:
+    def example(self) -> Batch:
         """Two made-up rows of the types and shapes of the others, also where there are none."""
         return self._example
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[DatasetBatch | None]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch | None]:
         """Batches from step `start` on; None for a step without rows for this rank."""
         if self._sharing is Sharing.ROWS and self._member.size > 1:
             require_same(self._member.share(self._checksum))
@@ -160,7 +161,7 @@ class DatasetBatches:
             return group_steps(batches, self._member.size)
         return cut_steps(batches, self._step_rows)
 
-    def _mine(self, step: Pieces) -> DatasetBatch | None:
+    def _mine(self, step: Pieces) -> Batch | None:
         rank, size = self._member.rank, self._member.size
         mine: Arrays | None = step[0]
         if self._sharing is Sharing.ROWS and size > 1:

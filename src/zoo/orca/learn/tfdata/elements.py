@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from zoo.errors import InputError
+from zoo.orca.learn.rank.array_batches import Batch
 
-__all__ = ["Arrays", "DatasetBatch", "Elements", "Part", "rows_of"]
+__all__ = ["Arrays", "Elements", "Part", "rows_of"]
 
 Arrays = list[np.ndarray]
 """The tensors of an element or a batch, one after the other."""
 
 Part = tuple[np.ndarray, ...] | dict[str, np.ndarray]
 """Features or targets: in order, or by the names that the dataset has for them."""
-
-
-class DatasetBatch(NamedTuple):
-    """A batch of a dataset.
-
-    Attributes:
-        features: What the model is called with.
-        targets: What the loss compares with.
-        weights: What each row weighs in the loss, in the form that the dataset has; None for 1.
-        rows: Rows of the batch.
-    """
-
-    features: Part
-    targets: Part
-    weights: Any
-    rows: int
 
 
 class Elements:
@@ -86,7 +71,7 @@ class Elements:
             )
         return made is not None and "unbatch" not in made.lower()
 
-    def example(self, like: Arrays | None, *, batched: bool) -> DatasetBatch:
+    def example(self, like: Arrays | None, *, batched: bool) -> Batch:
         """Two made-up rows: of zeros, and empty texts.
 
         Args:
@@ -105,11 +90,11 @@ class Elements:
             made.append(np.full((2, *known), b"" if text else 0, dtype))
         return self.batch(made)
 
-    def batch(self, arrays: Arrays) -> DatasetBatch:
+    def batch(self, arrays: Arrays) -> Batch:
         """The batch that these arrays are."""
         features, targets, *weights = tf.nest.pack_sequence_as(self._spec, arrays)
         weight = weights[0] if weights else None
-        return DatasetBatch(_part(features), _part(targets), weight, len(arrays[0]))
+        return Batch(_part(features), _part(targets), len(arrays[0]), weight)
 
 
 def rows_of(arrays: Arrays) -> int:

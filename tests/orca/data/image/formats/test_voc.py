@@ -19,7 +19,7 @@ from zoo.orca.data.image.formats.voc import VOC_CLASSES, VocLabels, _records
 from zoo.orca.data.image.writing.chunk_file import write_chunk
 from zoo.orca.data.image.writing.verify import Screening, check_image
 
-REAL = Path(__file__).parents[5] / "shared" / "data" / "voc" / "VOCdevkit"
+REAL = Path(__file__).parents[6] / "shared" / "data" / "voc" / "VOCdevkit"
 
 ALL = VocLabels()
 

@@ -13,12 +13,12 @@ from keras import layers
 
 from zoo.orca.learn.framework import Place
 from zoo.orca.learn.keras.backends import backend_for
-from zoo.orca.learn.keras.batches import Batch
 from zoo.orca.learn.keras.built import Built, step_seeds
 from zoo.orca.learn.keras.learner import KerasLearner
 from zoo.orca.learn.keras.metrics import running_metrics
 from zoo.orca.learn.keras.preparing import prepare
 from zoo.orca.learn.keras.recipe import Recipe
+from zoo.orca.learn.rank.array_batches import Batch
 from zoo.orca.learn.steps import GradientLimits, StepSums
 
 if keras.backend.backend() != "tensorflow":

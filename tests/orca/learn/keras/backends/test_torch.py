@@ -26,7 +26,7 @@ before = torch.rand(3), torch.get_default_dtype(), torch.is_grad_enabled()
 net = torch.nn.Linear(2, 1)
 import keras
 from zoo.orca.learn.keras.backends import backend_for
-from zoo.orca.learn.keras.batches import Batch
+from zoo.orca.learn.rank.array_batches import Batch
 from zoo.orca.learn.keras.built import Built, step_seeds
 from zoo.orca.learn.keras.recipe import Recipe
 import numpy as np

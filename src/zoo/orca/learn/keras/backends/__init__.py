@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
-from zoo.orca.learn.keras.batches import Arrays, Batch
 from zoo.orca.learn.keras.built import Built
+from zoo.orca.learn.rank.array_batches import Arrays, Batch
 from zoo.orca.learn.score.predict import Outputs
 from zoo.orca.learn.steps import GradientLimits
 

@@ -11,10 +11,10 @@ import keras
 import numpy as np
 
 from zoo.orca.learn.keras.backends import Found, StepMetrics
-from zoo.orca.learn.keras.batches import Arrays, Batch
 from zoo.orca.learn.keras.built import Built
 from zoo.orca.learn.keras.gradients import clipped
 from zoo.orca.learn.keras.outputs import outputs_of_model
+from zoo.orca.learn.rank.array_batches import Arrays, Batch
 from zoo.orca.learn.score.predict import Outputs
 from zoo.orca.learn.steps import GradientLimits
 

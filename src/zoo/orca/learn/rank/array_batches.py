@@ -1,4 +1,4 @@
-"""Batches as numpy arrays, from shards."""
+"""Batches as numpy arrays, for the frameworks that are fed with them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 from zoo.orca.data.tensors.plan import TensorPlan, TensorSpec
 from zoo.orca.learn.rank.feed import TensorFeed
 
-__all__ = ["Batch", "TensorBatches", "zeros"]
+__all__ = ["ArrayBatches", "Arrays", "Batch", "zeros"]
 
 Arrays = tuple[np.ndarray, ...] | Mapping[str, np.ndarray]
+"""Features or targets: in their order, or by name."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Batch:
     """What the model is called with and what the loss compares with.
 
     Attributes:
-        features: Arguments of the model, in their order or by name.
-        targets: Targets of the loss, likewise; may be empty.
+        features: Inputs of the model.
+        targets: Targets of the loss; may be empty.
         rows: Rows of the batch.
         weights: What each row weighs in the loss, shape (rows,); None for 1.
     """
@@ -43,7 +44,7 @@ class Batch:
         return float(self.rows if self.weights is None else self.weights.sum(dtype=np.float64))
 
 
-class TensorBatches:
+class ArrayBatches:
     """Batches that are views of a stretch gathered from shards.
 
     Args:
