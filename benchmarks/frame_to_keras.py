@@ -73,8 +73,6 @@ def main() -> None:
             answers = {name: contend("keras_frame", name, order, folder) for name in chosen.only}
         print(f"Keras on {backend}, {job.rows:,} rows, batch {chosen.batch:,}:")
         show(job, {name: answer for name, answer in answers.items() if answer is not None})
-        for name in (name for name, answer in answers.items() if answer is None):
-            print(f"  {_TITLES[name]}: not installed")
         numbers[backend] = answers
     if chosen.json:
         chosen.json.write_text(json.dumps(numbers, indent=1))

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contest import NOT_INSTALLED
+
 if TYPE_CHECKING:
     import keras
     import numpy as np
@@ -92,8 +94,9 @@ def elephas(job: Job) -> Answer:
     """Of elephas, on an RDD of arrays."""
     try:
         from elephas.spark_model import SparkModel
-    except ImportError:
-        sys.exit(3)
+    except ImportError as exc:
+        print(exc)
+        sys.exit(NOT_INSTALLED)
     from elephas.utils.rdd_utils import to_simple_rdd
     from tabular.job import make_arrays
     from tabular.ours import start_spark

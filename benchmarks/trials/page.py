@@ -36,8 +36,8 @@ $table
 
 ## What is trained
 
-A network of 81 weights in double precision, in PyTorch unless another framework is named, on $rows rows in seven partitions of random
-sizes; half of the trials with Adam, half with SGD with momentum and a cosine schedule. Every step
+A network of 81 weights in double precision, in PyTorch unless another framework is named, on
+$rows rows in seven partitions of random sizes; half of the trials with Adam, half with SGD with momentum and a cosine schedule. Every step
 waits some milliseconds, as a larger model would compute. The order of additions depends on the
 number of ranks, so differences of the size of rounding errors remain.
 
