@@ -37,9 +37,10 @@ $table
 ## What is trained
 
 A network of 81 weights in double precision, in PyTorch unless another framework is named, on
-$rows rows in seven partitions of random sizes; half of the trials with Adam, half with SGD with momentum and a cosine schedule. Every step
-waits some milliseconds, as a larger model would compute. The order of additions depends on the
-number of ranks, so differences of the size of rounding errors remain.
+$rows rows in seven partitions of random sizes; half of the trials with Adam, half with SGD with
+momentum and a cosine schedule. Every step waits some milliseconds, as a larger model would compute.
+The order of additions depends on the number of ranks, so differences of the size of rounding errors
+remain.
 
 The row log is a part of the model: one weight for each row, from 0, with the gradient 1 and steps
 of 1. It falls by one whenever its row is used, and after e epochs all must be exactly -e. A row
