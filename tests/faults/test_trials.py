@@ -8,9 +8,7 @@ import pytest
 Facts = dict[str, Any]
 TrialOf = Callable[[str], Facts]
 
-TOGETHER = (
-    "killed,keras,graph,inside,two,again,five,offering,last state,shards,stopped,full,damaged,arriving"
-)
+TOGETHER = "killed,keras,graph,inside,two,again,five,offering,last state,shards,stopped,full,damaged,arriving"
 
 pytestmark = [pytest.mark.trial, pytest.mark.slow, pytest.mark.timeout(1200)]
 
