@@ -8,12 +8,16 @@ import pytest
 Facts = dict[str, Any]
 TrialOf = Callable[[str], Facts]
 
-TOGETHER = "killed,keras,graph,inside,two,again,five,offering,last state,shards,stopped,full,damaged,arriving"
+KINDS = (
+    "killed", "keras", "graph", "inside", "two", "again", "five", "offering", "last state",
+    "shards", "stopped", "full", "damaged", "arriving",
+)  # fmt: skip
+TOGETHER = ",".join(KINDS)
 
 pytestmark = [pytest.mark.trial, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
-@pytest.mark.parametrize("kind", TOGETHER.split(","))
+@pytest.mark.parametrize("kind", KINDS)
 def test_fit_ends_and_is_exact(ended_well: TrialOf, kind: str) -> None:
     ended_well(kind)
 
