@@ -75,7 +75,10 @@ def ray_data(job: Job) -> list[float]:
     def run(few: bool) -> None:
         rows = ray.data.read_parquet(f"{job.folder}/images")
         rows = rows.limit(4 * job.batch) if few else rows
-        scored = rows.map_batches(Network, batch_size=job.batch, concurrency=job.cores)
+        # Half a core each: else no core is left for the tasks that read, and nothing ever ends.
+        scored = rows.map_batches(
+            Network, batch_size=job.batch, concurrency=job.cores, num_cpus=0.5
+        )
         for _ in scored.iter_batches(batch_size=None):
             pass
 

@@ -11,6 +11,9 @@ from zoo.orca.learn.tf2 import Estimator
 
 __all__ = ["estimator", "weights"]
 
+_WIDTH = 16
+"""The largest first dimension of the weights that are not those of the rows."""
+
 
 def estimator(work: Work, **options: Any) -> Any:
     """What trains it."""
@@ -29,8 +32,8 @@ def weights(estimator: Any) -> Weights:
 def _made(rows: int, steps: int, kind: str) -> keras.Model:
     keras.utils.set_random_seed(11)
     x, row = keras.Input((3,), dtype="float64"), keras.Input((), dtype="int64")
-    hidden = keras.layers.Dense(16, activation="tanh", dtype="float64")(x)
-    output = keras.layers.Dense(1, dtype="float64")(hidden)
+    hidden = keras.layers.Dense(_WIDTH, "tanh", dtype="float64", name="hidden")(x)
+    output = keras.layers.Dense(1, dtype="float64", name="output")(hidden)
     uses = keras.layers.Embedding(
         rows, 1, embeddings_initializer="zeros", dtype="float64", name="uses"
     )(row)
@@ -53,7 +56,7 @@ class _Counting:
     """An optimizer that takes whole steps for the weights of the rows, whatever it does else."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        if "uses" not in variable.path:
+        if variable.shape[0] <= _WIDTH:  # TensorFlow hands over variables of its own, without names
             super().update_step(gradient, variable, learning_rate)  # type: ignore[misc]
             return
         dense = keras.ops.convert_to_tensor(gradient)

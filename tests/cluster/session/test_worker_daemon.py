@@ -98,7 +98,7 @@ def _started(folder: Path, **more: str) -> Iterator[subprocess.Popen[bytes]]:
         env={**{n: v for n, v in os.environ.items() if n != _CHANGES}, NAMES: "noted",
              "PYTHONPATH": _places(folder),
              "PYTHON_UNIX_DOMAIN_ENABLED": "false", PLACE: str(folder / "socket"), **more},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder,
     )  # fmt: skip
     with daemon:
         assert daemon.stdin
@@ -126,6 +126,7 @@ def test_daemons_of_several_executors_are_forked_from_the_template(
         found = [_stands_for(one), _stands_for(other)]
         assert all(found)
         assert [daemon.ppid() for daemon in found if daemon] == [template.pid] * 2
+        assert {daemon.cwd() for daemon in found if daemon} == {str(tmp_path)}
         template.stop()  # those that it forked stay
         assert all(daemon.is_running() for daemon in found if daemon)
     assert (tmp_path / "noted.py.seen").read_text().split() == [str(template.pid)]

@@ -112,7 +112,12 @@ def fork_from_template() -> bool:
         if place is None:
             return False
         line.connect(place)
-        order = {"arguments": sys.argv, "environment": dict(os.environ), "path": sys.path}
+        order = {
+            "arguments": sys.argv,
+            "environment": dict(os.environ),
+            "folder": os.getcwd(),
+            "path": sys.path,
+        }
         socket.send_fds(line, [b"\0"], [0, 1, 2])
         line.sendall(json.dumps(order).encode())
         line.shutdown(socket.SHUT_WR)
@@ -169,6 +174,7 @@ def _become_daemon(
             os.close(stream)
         os.environ.clear()
         os.environ.update(order["environment"])  # type: ignore[call-overload]
+        os.chdir(str(order["folder"]))
         sys.argv[:], sys.path[:] = order["arguments"], order["path"]  # type: ignore[call-overload]
         load_modules()
         _COMM.write_text(DAEMON)

@@ -151,7 +151,8 @@ def test_tensorflow_serves_what_was_exported(tmp_path: Path) -> None:
     est = Estimator.from_keras(model)
     assert est.export(str(place)) == str(place)
     pair = [np.array([[1], [3]], np.float32), np.array([[2], [4]], np.float32)]
-    served = tf.saved_model.load(str(place)).serve(pair)
+    loaded = tf.saved_model.load(str(place))
+    served = loaded.serve(pair)
     np.testing.assert_allclose(served, model.predict(pair, verbose=0), rtol=1e-6)
     est.export(str(place))
     assert [p.name for p in place.parent.iterdir()] == ["1"]

@@ -68,15 +68,15 @@ def by_keras(spec: orca.Optimizer, start: np.ndarray, given: list[np.ndarray]) -
     return np.asarray(weights.numpy())
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-3])
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-8])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", EVERY)
 def test_the_same_steps_as_with_torch(name: str, dtype: str, scale: float) -> None:
     start = np.random.default_rng(1).normal(size=SIZE).astype(dtype)
     given = gradients(scale, dtype)
     expected, found = by_torch(EVERY[name], start, given), by_keras(EVERY[name], start, given)
-    # Keras and torch place the epsilon of Adam differently: a relative 1e-8 / |gradient|.
-    np.testing.assert_allclose(found - start, expected - start, rtol=2e-4, atol=1e-6 * scale)
+    near = 2e-5 if dtype == "float64" else 2e-4  # Keras has rates in single precision
+    np.testing.assert_allclose(found - start, expected - start, rtol=near, atol=3e-3 * near)
     if name != "ftrl":  # its penalties move what has no gradient
         np.testing.assert_array_equal(found[:5], start[:5])
 

@@ -61,6 +61,7 @@ class Scorer:
             for measure in self._tensors:
                 measure.take(found.pop(0), batch.rows)
             for other in self._others:
+                assert isinstance(batch.targets, tuple), "see InOrder"
                 other.take(found[0], batch.targets[0])
 
     def _weigh(self, batch: Batch, loss: np.ndarray) -> tuple[float, float]:

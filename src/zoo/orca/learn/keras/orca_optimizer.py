@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from zoo.errors import InputError, NotYetError
 from zoo.orca.learn import optimizers as orca
@@ -15,6 +16,65 @@ __all__ = ["keras_optimizer"]
 
 # Of single precision: less, as Adamax has it by default, would count as 0, and 0 be divided by 0.
 _LEAST = float(np.finfo(np.float32).tiny)
+_registered = keras.saving.register_keras_serializable(package="zoo")
+
+
+# Keras places epsilon elsewhere than Orca and torch do, which shows where gradients are small.
+
+
+@_registered
+class OrcaAdam(keras.optimizers.Adam):  # type: ignore[misc] # Keras has no types
+    """Adam with epsilon added to the corrected root (Kingma and Ba, 2015, algorithm 1)."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """See `keras.Optimizer`."""
+        kind, at = variable.dtype, self._get_variable_index(variable)
+        rate, gradient = ops.cast(learning_rate, kind), ops.cast(gradient, kind)
+        step, m, v = ops.cast(self.iterations + 1, kind), self._momentums[at], self._velocities[at]
+        self.assign_add(m, (gradient - m) * (1 - self.beta_1))
+        self.assign_add(v, (ops.square(gradient) - v) * (1 - self.beta_2))
+        mean = m / (1 - ops.power(ops.cast(self.beta_1, kind), step))
+        root = ops.sqrt(v / (1 - ops.power(ops.cast(self.beta_2, kind), step)))
+        self.assign_sub(variable, rate * mean / (root + self.epsilon))
+
+
+@_registered
+class OrcaAdamax(keras.optimizers.Adamax):  # type: ignore[misc] # see above
+    """Adamax with epsilon added to the size of the gradient, as torch has it."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """See `keras.Optimizer`."""
+        kind, at = variable.dtype, self._get_variable_index(variable)
+        rate, gradient = ops.cast(learning_rate, kind), ops.cast(gradient, kind)
+        step, m, u = ops.cast(self.iterations + 1, kind), self._m[at], self._u[at]
+        self.assign_add(m, (gradient - m) * (1 - self.beta_1))
+        self.assign(u, ops.maximum(self.beta_2 * u, ops.abs(gradient) + self.epsilon))
+        rate = rate / (1 - ops.power(ops.cast(self.beta_1, kind), step))
+        self.assign_sub(variable, rate * (m / u))
+
+
+@_registered
+class OrcaAdagrad(keras.optimizers.Adagrad):  # type: ignore[misc] # see above
+    """Adagrad with epsilon added to the root of the sum."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """See `keras.Optimizer`."""
+        kind, total = variable.dtype, self._accumulators[self._get_variable_index(variable)]
+        rate, gradient = ops.cast(learning_rate, kind), ops.cast(gradient, kind)
+        self.assign_add(total, ops.square(gradient))
+        self.assign_sub(variable, rate * gradient / (ops.sqrt(total) + self.epsilon))
+
+
+@_registered
+class OrcaRMSprop(keras.optimizers.RMSprop):  # type: ignore[misc] # see above
+    """RMSprop with epsilon added to the root of the mean."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """See `keras.Optimizer`."""
+        kind, mean = variable.dtype, self._velocities[self._get_variable_index(variable)]
+        rate, gradient = ops.cast(learning_rate, kind), ops.cast(gradient, kind)
+        self.assign_add(mean, (ops.square(gradient) - mean) * (1 - self.rho))
+        self.assign_sub(variable, rate * gradient / (ops.sqrt(mean) + self.epsilon))
 
 
 def keras_optimizer(given: Any) -> keras.Optimizer:
@@ -48,19 +108,19 @@ def _of_orca(spec: orca.Optimizer) -> keras.Optimizer:
             return _sgd(spec)
         case orca.Adam():
             betas = {"beta_1": float(spec.beta1), "beta_2": float(spec.beta2)}
-            return optimizers.Adam(_rate(spec), epsilon=float(spec.epsilon), **betas)
+            return OrcaAdam(_rate(spec), epsilon=float(spec.epsilon), **betas)
         case orca.Adamax():
             betas = {"beta_1": float(spec.beta1), "beta_2": float(spec.beta2)}
-            return optimizers.Adamax(_rate(spec), epsilon=max(float(spec.epsilon), _LEAST), **betas)
+            return OrcaAdamax(_rate(spec), epsilon=max(float(spec.epsilon), _LEAST), **betas)
         case orca.Adagrad(weightdecay=0.0):
             start = {"initial_accumulator_value": 0.0, "epsilon": 1e-10}
-            return optimizers.Adagrad(_rate(spec), **start)
+            return OrcaAdagrad(_rate(spec), **start)
         case orca.Adadelta():
             known = {"rho": float(spec.decayrate), "epsilon": float(spec.epsilon)}
             return optimizers.Adadelta(1.0, **known)
         case orca.RMSprop():
             known = {"rho": float(spec.decayrate), "epsilon": float(spec.epsilon)}
-            return optimizers.RMSprop(_rate(spec), **known)
+            return OrcaRMSprop(_rate(spec), **known)
         case orca.Ftrl():
             return optimizers.Ftrl(
                 _rate(spec),
