@@ -281,8 +281,8 @@ class OnKeras:
 
     name = f"keras-{keras.backend.backend()}"
     features: list[str | list[str]] = [["x0", "x1", "x2"], "row"]  # noqa: RUF012
-    # Elsewhere Keras takes means in single precision, whatever the type of what it adds up.
-    tolerance = 1e-9 if keras.backend.backend() == "tensorflow" else 1e-6
+    # Elsewhere Keras computes in single precision, whatever the type that it is given.
+    tolerance = 1e-9 if keras.backend.backend() == "tensorflow" else 2e-5
 
     def recipe(self, seed: int) -> KerasRecipe:
         return KerasRecipe(creator=keras_model, config={"model_seed": seed})

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from pyspark import cloudpickle
@@ -32,6 +33,8 @@ for net in FRAMEWORKS:
 pytestmark = [pytest.mark.spark, pytest.mark.parametrize("framework", FRAMEWORKS)]
 
 EPOCHS = 3
+# Keras computes in single precision elsewhere, whatever the type that it is given.
+NEAR = 1e-9 if keras.backend.backend() == "tensorflow" else 2e-5
 COLUMNS: dict[str, Any] = {"feature_cols": [["x0", "x1", "x2"], "id"], "label_cols": ["y"]}
 
 
@@ -59,7 +62,7 @@ def undisturbed(work: Work, spark: SparkSession) -> Weights:
 def assert_undisturbed(est: Any, work: Work, spark: SparkSession) -> None:
     found = work.weights(est)
     assert each_row_once(found, EPOCHS)
-    assert difference(found, undisturbed(work, spark)) <= 1e-9
+    assert difference(found, undisturbed(work, spark)) <= NEAR
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "momentum"])
@@ -96,7 +99,9 @@ def test_a_saved_estimator_predicts_and_trains_on(
     path = str(tmp_path / "model")
     first.save(path)
     est = work.estimator(workers_per_node=2).load(path)
-    assert predictions(est, work, spark) == predictions(first, work, spark)
+    before = predictions(first, work, spark)
+    for row, text in predictions(est, work, spark).items():
+        np.testing.assert_allclose(numbers(text), numbers(before[row]), rtol=NEAR)
     results = fit(est, work, spark, epochs=2)
     assert [result["epoch"] for result in results] == [2, 3]
     assert_undisturbed(est, work, spark)
@@ -120,7 +125,7 @@ def test_each_row_has_its_own_prediction(spark: SparkSession, framework: str) ->
     for partitions in (1, 9):
         other = predictions(est, work, spark, partitions)
         for row, text in found.items():
-            np.testing.assert_allclose(numbers(other[row]), numbers(text), rtol=1e-12)
+            np.testing.assert_allclose(numbers(other[row]), numbers(text), rtol=NEAR)
 
 
 def numbers(text: str) -> list[float]:
