@@ -11,7 +11,7 @@ FILES = [Path(__file__).with_name(f"test_{name}.py") for name in ("same_weights"
 
 
 # Partitionings and numbers of ranks; the rest of the matrix takes minutes.
-SOME = "keras and (lifecycle or spark or (processes and skewed))"
+SOME = "keras and same_weights and (spark or (processes and skewed))"
 
 
 @pytest.mark.timeout(1200)

@@ -84,7 +84,9 @@ def template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Templa
     (tmp_path / "noted.py").write_text(
         "import os, pathlib\nwith open(__file__ + '.seen', 'a') as f: f.write(f'{os.getpid()} ')"
     )
-    made = Template(str(tmp_path / "socket"), ["noted"], {"PYTHONPATH": _places(tmp_path)})
+    made = Template(
+        str(tmp_path / "socket"), ["noted"], {**os.environ, "PYTHONPATH": _places(tmp_path)}
+    )
     yield made
     made.stop()
     assert not (tmp_path / "socket").exists()

@@ -106,6 +106,9 @@ class DriverJvm:
         extra_environment: Variables it gets unless they are set already.
         forward: Send what it prints through Python's own streams, which notebooks show.
         on_death: Called when it ends without having been asked to.
+
+    Attributes:
+        environment: Of this process when it was started; workers in it inherit that.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class DriverJvm:
         self._stopping = False
         self._forward = forward
         self._on_death = on_death
+        self.environment = dict(os.environ)
         contact = session_dir() / "gateway"
         contact.unlink(missing_ok=True)
         self._process = _launch(properties, extra_environment, contact, piped=forward)

@@ -264,7 +264,8 @@ def _start(
                     if not _submitted():
                         known = {**asked, **options.properties}
                         if here:
-                            start_template(python["PYSPARK_PYTHON"], known, defaults)
+                            inherited = _inherited(room)
+                            start_template(python["PYSPARK_PYTHON"], known, defaults, inherited)
                         _ensure_driver({**defaults, **known}, options)
                     own = cluster.result() if cluster else {}
                 asked = {**asked, **own, **options.properties}
@@ -277,6 +278,12 @@ def _start(
         except BaseException:
             stop()
             raise
+
+
+def _inherited(room: Room | None) -> Mapping[str, str]:
+    """The environment that Python workers inherit: that of a JVM which is kept, or of today."""
+    kept = _session.driver is not None and _session.driver.alive and room is None
+    return _session.driver.environment if kept and _session.driver else os.environ
 
 
 def _start_cluster(room: Room) -> dict[str, str]:

@@ -37,13 +37,19 @@ _ENVIRONMENT = "spark.executorEnv."
 _template: Template | None = None
 
 
-def start_template(python: str, asked: Mapping[str, str], defaults: Mapping[str, str]) -> None:
+def start_template(
+    python: str,
+    asked: Mapping[str, str],
+    defaults: Mapping[str, str],
+    environment: Mapping[str, str],
+) -> None:
     """Begin to import what workers on this machine will need; see `Template`.
 
     Args:
         python: The program that workers are to run.
         asked: The properties that are known before the driver JVM runs.
         defaults: More of them, which hold unless the user says otherwise.
+        environment: Of the JVM, which its workers inherit.
     """
     global _template  # noqa: PLW0603 - one for the Sparks of this process, one after the other
     if not _ours(python, asked):
@@ -61,7 +67,8 @@ def start_template(python: str, asked: Mapping[str, str], defaults: Mapping[str,
     variables["PYTHONHASHSEED"] = os.environ.get("PYTHONHASHSEED", "0")
     variables["PYTHONUNBUFFERED"] = "YES"
     with contextlib.suppress(OSError):  # such as a path that is too long for a socket
-        _template = Template(str(place), [*_loaded_here(), *noted_names()], variables)
+        modules = [*_loaded_here(), *noted_names()]
+        _template = Template(str(place), modules, {**environment, **variables})
         session_guard().add_process(_template.pid)
 
 

@@ -44,17 +44,17 @@ class Template:
     Args:
         place: The path of its socket, in a folder of this user alone.
         modules: What it imports.
-        variables: What executors set in the environment of workers.
+        environment: That workers will have, but for what Spark and shells set.
     """
 
-    def __init__(self, place: str, modules: Sequence[str], variables: Mapping[str, str]) -> None:
+    def __init__(self, place: str, modules: Sequence[str], environment: Mapping[str, str]) -> None:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(place)
             listener.listen(64)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(listener.fileno())],
                 pass_fds=[listener.fileno()],
-                env={**os.environ, **variables, NAMES: ",".join(modules)},
+                env={**environment, NAMES: ",".join(modules)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
