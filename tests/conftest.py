@@ -36,13 +36,13 @@ TOLERANCE = 8.0
 WING_S = {
     ".": 150,
     "benchmarks": 90,
-    "cluster": 300,
-    "conformance": 170,
-    "docs": 130,
-    "examples": 160,
+    "cluster": 350,
+    "conformance": 270,
+    "docs": 540,
+    "examples": 360,
     "faults": 600,
-    "orca/data": 280,
-    "orca/learn": 340,
+    "orca/data": 330,
+    "orca/learn": 900,
 }
 OTHER_WINGS_S = 60
 
