@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from zoo.cluster.session import soon
 from zoo.cluster.session.soon import import_what_is_needed, needed_soon
 
 
 def test_what_was_noted_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soon, "_names", {})  # what other tests have noted takes seconds
     (tmp_path / "needed_one.py").write_text("")
     (tmp_path / "needed_broken.py").write_text("raise OSError('no')")
     monkeypatch.syspath_prepend(tmp_path)
