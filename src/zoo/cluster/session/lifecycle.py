@@ -282,8 +282,8 @@ def _start(
 
 def _inherited(room: Room | None) -> Mapping[str, str]:
     """The environment that Python workers inherit: that of a JVM which is kept, or of today."""
-    kept = _session.driver is not None and _session.driver.alive and room is None
-    return _session.driver.environment if kept and _session.driver else os.environ
+    driver = _session.driver
+    return os.environ if room or driver is None or not driver.alive else driver.environment
 
 
 def _start_cluster(room: Room) -> dict[str, str]:
