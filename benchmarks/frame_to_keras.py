@@ -1,4 +1,4 @@
-"""How fast Keras trains on a Spark DataFrame: ours, two peers, and Keras's own `fit` on arrays.
+"""How fast Keras trains on a Spark DataFrame: ours, a peer, and Keras's own `fit` on arrays.
 
 Every contender is a program of its own. docs/benchmarks.md tells how the figures are made.
 """
@@ -21,7 +21,6 @@ _TITLES = {
     "ours": "Zoo",
     "topandas": "toPandas + Keras",
     "limit": "limit: Keras's fit on arrays",
-    "elephas": "elephas",
 }
 
 
@@ -72,7 +71,7 @@ def main() -> None:
             order = {**asdict(job), BACKEND: backend}
             answers = {name: contend("keras_frame", name, order, folder) for name in chosen.only}
         print(f"Keras on {backend}, {job.rows:,} rows, batch {chosen.batch:,}:")
-        show(job, {name: answer for name, answer in answers.items() if answer is not None})
+        show(job, answers)
         numbers[backend] = answers
     if chosen.json:
         chosen.json.write_text(json.dumps(numbers, indent=1))

@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contest import NOT_INSTALLED
-
 if TYPE_CHECKING:
     import keras
     import numpy as np
@@ -90,29 +88,6 @@ def limit(job: Job) -> Answer:
     return {"fit": _plain_fit(job, *make_arrays(job), job.ranks, time.perf_counter())}
 
 
-def elephas(job: Job) -> Answer:
-    """Of elephas, on an RDD of arrays."""
-    try:
-        from elephas.spark_model import SparkModel
-    except ImportError as exc:
-        print(exc)
-        sys.exit(NOT_INSTALLED)
-    from elephas.utils.rdd_utils import to_simple_rdd
-    from tabular.job import make_arrays
-    from tabular.ours import start_spark
-
-    from zoo.orca import stop_orca_context
-
-    context = start_spark(job).sparkContext
-    rdd = to_simple_rdd(context, *make_arrays(job)).repartition(job.ranks)
-    start = time.perf_counter()
-    model = SparkModel(network(job.columns), frequency="epoch", mode="synchronous")
-    model.fit(rdd, epochs=job.epochs, batch_size=job.batches[0], verbose=0, validation_split=0)
-    seconds = time.perf_counter() - start
-    stop_orca_context()
-    return {"fit": {"seconds": seconds, "epoch_s": [seconds / job.epochs]}}
-
-
 def _plain_fit(job: Job, x: np.ndarray, y: np.ndarray, threads: int, start: float) -> Answer:
     import keras
 
@@ -146,7 +121,7 @@ def _plain_fit(job: Job, x: np.ndarray, y: np.ndarray, threads: int, start: floa
     return {"seconds": seconds, "epoch_s": clock.epoch_s, "loss": found.history["loss"][-1]}
 
 
-CONTENDERS = {program.__name__: program for program in (ours, topandas, limit, elephas)}
+CONTENDERS = {program.__name__: program for program in (ours, topandas, limit)}
 
 
 def main() -> None:
