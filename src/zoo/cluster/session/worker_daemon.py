@@ -16,9 +16,11 @@ from zoo.cluster.guard import session_dir, session_guard
 from zoo.cluster.session.soon import noted_names
 from zoo.cluster.session.topology import nodes_and_cores
 from zoo.cluster.session.worker_template import (
+    DAEMON,
     NAMES,
     PLACE,
     Template,
+    call_process,
     fork_from_template,
     load_modules,
 )
@@ -134,6 +136,7 @@ def main() -> None:
         os.execv(sys.executable, [sys.executable, "-m", "pyspark.daemon", *sys.argv[1:]])
     from pyspark.daemon import manager
 
+    call_process(DAEMON)
     manager()
 
 

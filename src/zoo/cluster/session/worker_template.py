@@ -22,7 +22,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-__all__ = ["DAEMON", "NAMES", "PLACE", "STAND_IN", "Template", "fork_from_template", "load_modules"]
+__all__ = [
+    "DAEMON",
+    "NAMES",
+    "PLACE",
+    "STAND_IN",
+    "Template",
+    "call_process",
+    "fork_from_template",
+    "load_modules",
+]
 
 NAMES = "ZOO_PRELOADED_MODULES"
 """The variable with the modules that workers need."""
@@ -32,7 +41,6 @@ STAND_IN = "zoo-for-"
 """How the process is called that an executor has started, before the id of its daemon."""
 DAEMON = "python-daemon"
 """How the daemon is called, and the workers that it forks."""
-_COMM = Path("/proc/self/comm")
 # What Spark and shells set for processes of their own; all else may matter to what is imported.
 _OF_SPARK = ("SPARK", "_SPARK", "PYSPARK", "_PYSPARK", "PYTHON_", "ZOO_")
 _OF_SHELLS = {"_", "JAVA_HOME", "LC_ALL", "OLDPWD", "PWD", "PYTHONPATH", "SHLVL"}
@@ -101,6 +109,11 @@ def load_modules() -> bool:
     return threading.active_count() == 1
 
 
+def call_process(name: str) -> None:
+    """Have the system call this process so, in at most 15 letters."""
+    Path("/proc/self/comm").write_text(name)
+
+
 def fork_from_template() -> bool:
     """Have Spark's daemon forked from the template, with the streams of this process.
 
@@ -125,7 +138,7 @@ def fork_from_template() -> bool:
         if not daemon:
             return False
         # Who looks for the daemon of this executor finds its process id in the name of this one.
-        _COMM.write_text(f"{STAND_IN}{daemon}")
+        call_process(f"{STAND_IN}{daemon}")
         # The executor sees these end with the daemon, and not with this process.
         os.close(0)
         os.close(1)
@@ -177,7 +190,7 @@ def _become_daemon(
         os.chdir(str(order["folder"]))
         sys.argv[:], sys.path[:] = order["arguments"], order["path"]  # type: ignore[call-overload]
         load_modules()
-        _COMM.write_text(DAEMON)
+        call_process(DAEMON)
         line.sendall(str(os.getpid()).encode())
         from pyspark.daemon import manager
 
