@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pyspark.ml.functions import array_to_vector
@@ -166,4 +167,50 @@ def test_settings_of_the_session_stay_where_rows_hold_vectors(
         expected = model(torch.tensor([[row["a"], row["b"]]])).item()
         assert row["prediction"] == pytest.approx(expected, rel=1e-5)
         assert row["v"].toArray().tolist() == [row["a"], row["b"]]
+    frame.unpersist()
+
+
+class Several(nn.Module):
+    """Returns one output of two numbers and one of one, or what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = x * self.one
+        return x if x.ndim > 1 else [torch.stack([x, -x], dim=1), x]
+
+
+@pytest.mark.usefixtures("columnar")
+@pytest.mark.parametrize("source", ["persisted", "parquet", "rows"])
+@pytest.mark.parametrize("column", ["a", "text", "pair"])
+def test_vectors_come_out_of_rows_in_columns(
+    spark: SparkSession, frame: DataFrame, tmp_path: Path, source: str, column: str
+) -> None:
+    pair, text = F.array("a", "b").alias("pair"), F.encode(F.col("id").cast("string"), "utf-8")
+    frame = frame.select("id", (F.col("id") % 3).alias("day"), "a", pair, text.alias("text"))
+    if source == "parquet":
+        frame.write.partitionBy("day").parquet(str(tmp_path / "rows"))
+        frame = spark.read.parquet(str(tmp_path / "rows"))
+    elif source == "persisted":
+        frame = frame.persist()
+    decoders = {"text": np.float32} if column == "text" else None
+    est = Estimator.from_torch(model=Several(), loss=nn.MSELoss(), decoders=decoders)
+    scored = est.predict(frame, feature_cols=[column], batch_size=7)
+    assert scored.columns == [*frame.columns, "prediction"]
+    scored.write.parquet(str(tmp_path / "out"))
+    rows = spark.read.parquet(str(tmp_path / "out")).collect()
+    assert sorted(row["id"] for row in rows) == list(range(20))
+    for row in rows:
+        number, found = row["id"], row["prediction"]
+        vectors = [found] if column == "pair" else found
+        expected = [[number, number + 1]] if column == "pair" else [[number, -number], [number]]
+        assert [vector.toArray().tolist() for vector in vectors] == expected
+    some = scored.filter("day = 1")
+    assert some.count() == 7
+    assert scored.filter("prediction is null").count() == 0
+    if source == "parquet":  # only the files of that day are read
+        plan = some._jdf.queryExecution().executedPlan().toString()
+        assert "PartitionFilters: [isnotnull(day" in plan
     frame.unpersist()

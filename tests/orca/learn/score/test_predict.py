@@ -66,6 +66,14 @@ def test_several_numbers_are_float64_for_a_vector() -> None:
     assert made.to_pylist()[1] == [2.0, -2.0]
 
 
+@pytest.mark.parametrize("width", [0, 3])
+def test_lists_of_any_width(width: int) -> None:
+    made = column(lambda given: {"x": np.ones((len(given[0]), 2, width))})
+    assert made.to_pylist() == [{"x": [[1.0] * width] * 2}] * 5
+    made = column(lambda given: np.ones((len(given[0]), width)))
+    assert made.to_pylist() == [[1.0] * width] * 5
+
+
 def test_whole_numbers_that_a_vector_cannot_hold_are_refused() -> None:
     with pytest.raises(InputError, match="up to 2\\*\\*53"):
         column(lambda given: np.full((len(given[0]), 2), (1 << 53) + 1))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -381,7 +382,7 @@ def _column(values: np.ndarray, kind: Kind) -> pa.Array:
         raise _changed(f"{values.dtype} of shape {values.shape}", kind)
     plain = pa.from_numpy_dtype(kind.dtype)
     flat = pa.array(values.reshape(-1).astype(kind.dtype, copy=False))
-    return _lists(flat.cast(_WIDER.get(plain, plain)), values.shape[1:])
+    return _lists(flat.cast(_WIDER.get(plain, plain)), values.shape)
 
 
 def _doubles(values: np.ndarray) -> pa.Array:
@@ -396,14 +397,15 @@ def _doubles(values: np.ndarray) -> pa.Array:
             "Return them under a name, {'ids': ...}: a struct keeps their type.",
         )
     flat = pa.array(values.reshape(-1).astype(np.float64, copy=False))
-    return _lists(flat, values.shape[1:])
+    return _lists(flat, values.shape)
 
 
 def _lists(flat: pa.Array, shape: Sequence[int]) -> pa.Array:
+    """The numbers of an array of this shape, rows in front, as one list for each row."""
     nested = flat
-    for size in reversed(shape):
-        offsets = pa.array(np.arange(0, len(nested) + 1, size, dtype=np.int32))
-        nested = pa.ListArray.from_arrays(offsets, nested)
+    for dim in range(len(shape) - 1, 0, -1):
+        offsets = np.arange(math.prod(shape[:dim]) + 1) * shape[dim]
+        nested = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), nested)
     return nested
 
 
