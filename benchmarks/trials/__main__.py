@@ -29,7 +29,8 @@ _DYNAMIC = {
     "spark.dynamicAllocation.shuffleTracking.enabled": "true",
     "spark.dynamicAllocation.minExecutors": "1",
     "spark.dynamicAllocation.maxExecutors": "3",
-    "spark.dynamicAllocation.executorIdleTimeout": "3s",
+    # Executors that came before the others wait for them: on slow machines for many seconds.
+    "spark.dynamicAllocation.executorIdleTimeout": "10s",
     # Else as many as this are there from the first moment.
     "spark.executor.instances": "1",
 }
