@@ -1,7 +1,5 @@
 """Where ranks meet: who becomes a rank, who is turned away, and what passes between them."""
 
-import gc
-import os
 import socket
 import threading
 import time
@@ -379,19 +377,40 @@ def test_end_of_the_driver_is_a_stop(members: list[Member], meeting: Meeting) ->
     member.close()
 
 
-def test_nothing_is_left_after_many_meetings() -> None:
-    def descriptors() -> int:
-        gc.collect()
-        return len(os.listdir("/proc/self/fd"))
+def test_nothing_is_left_after_many_meetings(fresh_python: Callable[..., Any]) -> None:
+    """In a process of its own: what other tests have left opens and ends when it likes."""
+    done = fresh_python(MANY_MEETINGS)
+    assert done.returncode == 0, done.stderr
 
-    before, threads = descriptors(), threading.active_count()
-    for _ in range(20):
-        with Meeting(HOST, ranks=2, per_executor=1) as meeting:
-            for member in join(meeting, "a", "b"):
-                member.close()
-    # What tests before have left may end meanwhile, and open one; twenty meetings would leave more.
-    await_true(lambda: threading.active_count() <= threads + 5)
-    await_true(lambda: descriptors() <= before + 5)
+
+MANY_MEETINGS = """
+import gc, os, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from zoo.cluster.ranks.meeting import Meeting
+from zoo.cluster.ranks.member import Member
+
+def meet():
+    with Meeting("127.0.0.1", ranks=2, per_executor=1) as meeting:
+        members = [Member(meeting.invitation, executor) for executor in "ab"]
+        with ThreadPoolExecutor(2) as pool:
+            assert all(pool.map(lambda member: member.join(), members))
+        for member in members:
+            member.close()
+
+def descriptors():
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+meet()  # what is opened once for all
+before, threads = descriptors(), threading.active_count()
+for _ in range(20):
+    meet()
+deadline = time.monotonic() + 5
+while threading.active_count() > threads and time.monotonic() < deadline:
+    time.sleep(0.01)
+assert threading.active_count() <= threads, threading.enumerate()
+assert descriptors() <= before, (descriptors(), before)
+"""
 
 
 def await_true(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
